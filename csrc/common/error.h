@@ -1,0 +1,55 @@
+// Typed errors. Every error says what was wrong and what to do; `where` is file:line of the throw.
+// The bindings map each code to one Python exception of rudder.errors.
+#pragma once
+
+#include <cstdint>
+#include <source_location>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace rudder {
+
+enum class ErrorCode {
+  kConfig,       // a setting that can't work (capacity, dtype, shapes)
+  kOutOfRange,   // an id outside its table
+  kOutOfMemory,  // an arena could not be had
+  kTransport,    // a peer answered with an error, or can't be reached
+  kDeadline,     // a peer did not answer in time
+  kClosed,       // used after close
+  kState,        // calls in an order the interface rules out
+  kFormat,       // a file or frame that can't be read
+};
+
+class Error : public std::runtime_error {
+ public:
+  Error(ErrorCode code, const std::string& what,
+        std::source_location where = std::source_location::current())
+      : std::runtime_error(what), code_(code), where_(where) {}
+
+  ErrorCode code() const noexcept { return code_; }
+  // "file.cc:12", for logs.
+  std::string where() const;
+
+ private:
+  ErrorCode code_;
+  std::source_location where_;
+};
+
+// Rows that could not be fetched: names the partition and some of the ids, so that a user can tell
+// which machine to look at.
+class FetchError : public Error {
+ public:
+  FetchError(ErrorCode code, const std::string& what, std::int32_t part, std::vector<std::int64_t> ids,
+             std::source_location where = std::source_location::current())
+      : Error(code, what, where), part_(part), ids_(std::move(ids)) {}
+
+  std::int32_t part() const noexcept { return part_; }
+  const std::vector<std::int64_t>& ids() const noexcept { return ids_; }
+
+ private:
+  std::int32_t part_;
+  std::vector<std::int64_t> ids_;
+};
+
+}  // namespace rudder

@@ -1,0 +1,38 @@
+// What is known of a row beyond the window: its worth by VIP, degree or frequency, quantised on a
+// log scale to one byte per row of the table. Immutable once built, so it may be shared.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "common/types.h"
+
+namespace rudder {
+
+class Prior {
+ public:
+  static constexpr int kLevels = 256;
+
+  // `worth[i]` is the worth of NodeId i, >= 0 and finite. Level 0 is kept for worth 0; the others split
+  // [smallest positive, largest] evenly in log space. Throws Error(kConfig) for NaN, infinity or a negative.
+  static std::shared_ptr<const Prior> from_worth(std::span<const float> worth);
+  // Levels made elsewhere, one byte per NodeId.
+  static std::shared_ptr<const Prior> from_levels(std::vector<std::uint8_t> levels);
+
+  // Rows outside the table have level 0.
+  std::uint8_t level(NodeId id) const {
+    const auto i = static_cast<std::uint64_t>(value(id));
+    return i < levels_.size() ? levels_[i] : 0;
+  }
+  std::span<const std::uint8_t> levels() const { return levels_; }
+  // The worth that the levels were made from; empty after from_levels. Static policies rank by it.
+  std::span<const float> worth() const { return worth_; }
+
+ private:
+  std::vector<std::uint8_t> levels_;
+  std::vector<float> worth_;
+};
+
+}  // namespace rudder

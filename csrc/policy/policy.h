@@ -1,0 +1,99 @@
+// The whole contract of a replacement policy: given minibatches in order, decide which rows stay
+// in the buffer. A policy sees ids and positions, never bytes or slots, and knows nothing of
+// windows, transports or threads. One file per policy; `make_policy` builds one by name.
+//
+// Thread-safety: none. One thread owns a policy (the ledger's owner).
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/prior.h"
+#include "common/types.h"
+
+namespace rudder {
+
+// One minibatch as a policy sees it. `rows` are distinct; the three spans run in parallel, in the
+// order of the request.
+struct Step {
+  Seq seq = 0;
+  std::span<const RowKey> rows;
+  std::span<const NodeId> ids;
+  // The next minibatch of the window that uses the same row; kNoUse where there is none.
+  std::span<const Seq> next_use;
+};
+
+// What a policy answers. Vectors are reused from step to step; the caller clears nothing.
+struct Outcome {
+  std::vector<std::uint8_t> hit;     // per row of the step: was in the buffer *before* it
+  std::vector<std::uint8_t> keep;    // per row: a miss that is in the buffer *after* the step
+  std::vector<RowKey> evicted;       // rows that were in the buffer before the step and no longer are
+  std::vector<NodeId> replacements;  // rows to fetch for the buffer's sake alone (paper's score policy)
+
+  void reset(std::size_t rows) {
+    hit.assign(rows, 0);
+    keep.assign(rows, 0);
+    evicted.clear();
+    replacements.clear();
+  }
+};
+
+class Policy {
+ public:
+  virtual ~Policy() = default;
+
+  virtual std::string_view name() const = 0;
+
+  // Declares that keys below `keys` may be used from now on. Called before any of them is.
+  virtual void reserve(std::size_t keys) = 0;
+
+  // Rows that a minibatch just sampled will need, and that no earlier minibatch of the window
+  // needs. Lets a lookahead policy learn that a cached row without a use got one. The spans run
+  // in parallel; rows need not be cached.
+  virtual void foresee(std::span<const RowKey> rows, Seq use) {
+    (void)rows;
+    (void)use;
+  }
+
+  // The window was emptied without being executed: no row has a known use any more.
+  virtual void forget_window() {}
+
+  // Executes one minibatch. Hits are decided against the buffer as it stands before the
+  // minibatch: first every hit is touched, in order, then every miss is offered, in order.
+  // ENSURES: size() <= capacity(); a row is in at most one of {hit, keep}; a row inserted and evicted
+  // in the same step is neither kept nor evicted.
+  virtual void execute(const Step& step, Outcome& out) = 0;
+
+  // Is the row in the buffer?
+  virtual bool cached(RowKey row) const = 0;
+
+  // Drops a cached row (its source was written to). REQUIRES cached(row).
+  virtual void erase(RowKey row) = 0;
+
+  // Sets the number of rows that may be cached; appends rows that must leave to `evicted`.
+  virtual void set_capacity(std::size_t rows, std::vector<RowKey>& evicted) = 0;
+
+  // Replaces what is known beyond the window. Policies without a prior ignore it.
+  virtual void set_prior(std::shared_ptr<const Prior> prior) { (void)prior; }
+
+  virtual std::size_t size() const = 0;
+  virtual std::size_t capacity() const = 0;
+};
+
+struct PolicyConfig {
+  std::string name = "lookahead";
+  std::size_t capacity = 0;             // rows; 0 means that nothing is kept
+  std::shared_ptr<const Prior> prior;   // may be null: every row is worth the same beyond the window
+};
+
+// Throws Error(kConfig) that lists the names for an unknown one.
+std::unique_ptr<Policy> make_policy(const PolicyConfig& config);
+
+// Every name that make_policy takes, in the order of the documentation.
+std::vector<std::string> policy_names();
+
+}  // namespace rudder

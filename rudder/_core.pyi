@@ -1,0 +1,125 @@
+"""The compiled core, as Python sees it. Every blocking call releases the GIL."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+def policy_names() -> list[str]: ...
+
+class Prior:
+    """Worth of every row of a table beyond the window, one byte per row, immutable."""
+
+    @staticmethod
+    def from_worth(worth: NDArray[np.float32]) -> Prior: ...
+    @staticmethod
+    def from_levels(levels: Bytes) -> Prior: ...
+    @property
+    def levels(self) -> Bytes: ...
+
+class Transport:
+    """A way to gather rows of peers' tables. Shared by prefetchers; thread-safe."""
+
+    @property
+    def name(self) -> str: ...
+    def close(self) -> None: ...
+
+class LoopbackTransport(Transport):
+    """Tables held in this process's memory, for tests and one-process use."""
+
+    def __init__(self) -> None: ...
+    def expose(self, peer: int, table: int, rows: Bytes) -> None:
+        """Make `rows` (uint8 [n, row_bytes], C-contiguous, kept alive) the rows of `table` at partition `peer`."""
+    def inject(self, *, delay_s: float = ..., stall: bool = ..., fail: str = ..., after: int = ...) -> None:
+        """Fault injection for tests, from the `after`-th gather from now on; no arguments heal the transport."""
+
+class ShmTransport(Transport):
+    """Same-host peers' shards, mapped read-only from POSIX shared memory."""
+
+    def __init__(self) -> None: ...
+    def attach(self, peer: int, table: int, segment: str, rows: int, row_bytes: int, offset: int = ...) -> None:
+        """Map shared memory `segment` (as shm_open spells it). Raises TransportError where it is absent or too short."""
+
+class CallbackTransport(Transport):
+    """Rows pulled by a Python callable on a thread of the transport, e.g. DistDGL's KVStore.
+
+    ``pull(peer, table, local_rows) -> uint8 [n, row_bytes]``; any exception becomes a TransportError.
+    """
+
+    def __init__(self, name: str, pull: Callable[[int, int, Ids], Bytes], *, threads: int = ...) -> None: ...
+
+class Prefetcher:
+    """Buffer + window + policy + fetch engine of one table. Any method may be called from any thread."""
+
+    def __init__(
+        self,
+        *,
+        table: int,
+        row_bytes: int,
+        part_starts: Ids,
+        local_part: int,
+        local_rows: Bytes | None,
+        routes: Sequence[Sequence[Transport]],
+        capacity_rows: int,
+        window_rows: int,
+        depth: int = ...,
+        policy: str = ...,
+        prior: Prior | None = ...,
+        staging_bytes: int = ...,
+        deadline_s: float = ...,
+        threads: int = ...,
+        record: bool = ...,
+    ) -> None:
+        """
+        part_starts: int64 [P+1]; partition p owns ids part_starts[p] <= id < part_starts[p+1].
+        local_rows:  uint8 [rows of local_part, row_bytes] of the local shard (may be None when it has no rows).
+        routes:      for each partition its transports, best first (the later ones are the fallback); the local one's is empty.
+        window_rows: sample ahead until this many remote requests wait beyond the minibatch in use.
+        depth:       minibatches fetched ahead of the one in use (>= 1).
+        staging_bytes: bound on fetched rows that wait; one minibatch always passes, whatever its size.
+        """
+    # -- sampler's side
+    def submit(self, ids: Ids, waiting_bytes: int = ...) -> int:
+        """Append a minibatch to the window; returns its number. `waiting_bytes` is what its blocks occupy, for the metrics."""
+    def wait_room(self, timeout_s: float) -> bool:
+        """Wait until the window wants another minibatch; False on timeout. Raises ClosedError after close."""
+    # -- trainer's side, in order of submission
+    def take(self, seq: int, timeout_s: float = ...) -> None:
+        """Wait until the rows of minibatch `seq` are here; releases every earlier one. Raises FetchError/DeadlineError."""
+    def gather(self, seq: int, out: Bytes) -> None:
+        """Copy the rows of taken minibatch `seq` into out (uint8 [n, row_bytes]), in the order of its ids."""
+    def release(self, seq: int) -> None: ...
+    def read(self, ids: Ids, out: Bytes) -> None:
+        """Rows of any ids, now: from the local shard, the buffer, rows in flight, else fetched."""
+    # -- steering
+    def drop_pending(self) -> int:
+        """Forget minibatches submitted but not taken; returns how many. Their numbers are not used again."""
+    def invalidate(self, ids: Ids | None) -> None:
+        """The source's rows changed (None: all): drop what is buffered and refetch what is staged."""
+    def steer(
+        self,
+        *,
+        capacity_rows: int | None = ...,
+        window_rows: int | None = ...,
+        depth: int | None = ...,
+        staging_bytes: int | None = ...,
+        prior: Prior | None = ...,
+        replace: bool | None = ...,
+    ) -> None: ...
+    def counters(self) -> dict[str, int | float]:
+        """Running totals since the start (see rudder.metrics for their meaning):
+        minibatches, ids_requested, rows_requested (remote, distinct per minibatch), rows_hit, rows_moved, rows_merged,
+        rows_replaced, rows_evicted, rows_read_unplanned; seconds_fetching, seconds_stalled; and gauges: capacity_rows,
+        cached_rows, window_rows, window_minibatches, window_bytes, waiting_bytes, staging_bytes_now, staging_bytes_peak.
+        """
+    def route_state(self) -> list[dict[str, object]]:
+        """Per partition: transport in use, whether it is a fallback, and why."""
+    def memory(self) -> dict[str, object]:
+        """What the arenas got: bytes, page kind, pinned or the reason why not."""
+    def drain_record(self) -> list[tuple[int, int, Ids]]:
+        """With record=True: (minibatch, last minibatch then in the window, its remote ids) executed since the last call."""
+    def close(self) -> None:
+        """Stop all threads; waiting calls raise ClosedError. Idempotent."""

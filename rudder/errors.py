@@ -1,0 +1,47 @@
+"""Every error that Rudder raises. The compiled core raises these same classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RudderError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(RudderError, ValueError):
+    """A setting that cannot work; the message says which values can."""
+
+
+class IdError(RudderError, IndexError):
+    """A node or edge id outside its table."""
+
+
+class ArenaError(RudderError, MemoryError):
+    """Memory for rows could not be had."""
+
+
+class StateError(RudderError, RuntimeError):
+    """Calls in an order that the interface rules out."""
+
+
+class ClosedError(StateError):
+    """Used after close."""
+
+
+class FormatError(RudderError, ValueError):
+    """A file that cannot be read: truncated, corrupt or of another version."""
+
+
+class TransportError(RudderError, ConnectionError):
+    """Rows could not be fetched. `part` and `ids` name them where they are known."""
+
+    def __init__(self, message: str, part: int | None = None, ids: Sequence[int] = ()) -> None:
+        """Keep the partition and (some of) the ids beside the message."""
+        super().__init__(message)
+        self.part = part
+        self.ids = list(ids)
+
+
+class DeadlineError(TransportError, TimeoutError):
+    """A peer did not answer within the deadline."""
