@@ -46,10 +46,12 @@ class ShmTransport(Transport):
 class CallbackTransport(Transport):
     """Rows pulled by a Python callable on a thread of the transport, e.g. DistDGL's KVStore.
 
-    ``pull(peer, table, local_rows) -> uint8 [n, row_bytes]``; any exception becomes a TransportError.
+    ``pull(table, parts, local_rows) -> uint8 [n, row_bytes]``: `parts` (int64 [n], ascending) owns the row in the same
+    place of `local_rows` (int64 [n], row numbers within that partition). One call carries every peer of a fetch, so that
+    their answers overlap. Any exception becomes a TransportError; a result of another shape does too.
     """
 
-    def __init__(self, name: str, pull: Callable[[int, int, Ids], Bytes], *, threads: int = ...) -> None: ...
+    def __init__(self, name: str, pull: Callable[[int, Ids, Ids], Bytes]) -> None: ...
 
 class Prefetcher:
     """Buffer + window + policy + fetch engine of one table. Any method may be called from any thread."""
