@@ -1,0 +1,118 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both go through `make env`, which
+# builds .venv. Needed beforehand: Python 3.9-3.12 with venv, a C++20 compiler, make. `make help` lists the rest.
+
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := dgl,cli,dev
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+# The python at hand, if DGL has wheels for it; else any other that has.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10 python3.9; do \
+	$$p -c 'import ensurepip, sys, venv; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))' \
+	>/dev/null 2>&1 && echo $$p && break; done)
+
+# make's own default is g++, CMake's is c++.
+ifeq ($(origin CXX),default)
+CXX := c++
+endif
+
+# cmake, ninja and clang-format of .venv come first, so that every machine uses the pinned ones.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+have_header = $(shell echo '\#include <$(1)>' | $(CXX) -std=c++20 -E -x c++ - >/dev/null 2>&1 && echo yes)
+say = @printf '==> %s\n'
+
+# Directories too: theirs is the time that changes when a file is added or removed.
+NATIVE := CMakeLists.txt $(shell find csrc bindings 2>/dev/null)
+CXX_FILES = $(shell git ls-files -co --exclude-standard '*.h' '*.cc' '*.cpp' '*.cu' '*.cuh')
+
+.PHONY: help env demo test test-cpp test-python lint format bench asan tsan clean distclean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make env      build .venv with the package and everything it needs (quick when nothing changed)'
+	@echo 'make demo     a DistDGL job without and with Rudder, side by side (ARGS="--hosts 4" for options)'
+	@echo 'make test     C++ tests (where GoogleTest is), Python tests, multi-process DistDGL tests'
+	@echo 'make asan     C++ tests under address and undefined-behaviour sanitizers'
+	@echo 'make tsan     C++ tests under the thread sanitizer'
+	@echo 'make lint     ruff, mypy --strict, clang-format, clang-tidy'
+	@echo 'make format   apply ruff format and clang-format'
+	@echo 'make bench    microbenchmarks (need Google Benchmark)'
+	@echo 'make clean    remove build folders and caches; `make distclean` removes .venv too'
+
+env: $(VENV)/.installed
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo 'Needed: Python 3.9-3.12 with venv (Debian: apt-get install python3-venv),' \
+	  'or name one: make env PYTHON=/path/to/python3' >&2; exit 1; }
+	$(say) "creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+# What builds the package: its build requirements, of the pinned versions, outside of pip's build isolation, so that
+# a rebuild compiles only what changed.
+$(VENV)/.tools: constraints.txt | $(BIN)/python
+	$(say) 'installing the build tools'
+	@$(BIN)/python -m pip install -q -c constraints.txt setuptools scikit-build-core pybind11 cmake ninja
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.tools constraints.txt pyproject.toml $(NATIVE)
+	$(say) 'building and installing rudder into $(VENV) (the first time takes minutes)'
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: env
+	@$(BIN)/rudder demo $(ARGS)
+
+test: test-cpp test-python
+
+ifeq ($(call have_header,gtest/gtest.h),yes)
+test-cpp: env
+	$(say) 'C++ tests'
+	@cmake --preset default --log-level=WARNING && cmake --build --preset default && ctest --preset default
+
+asan tsan: env
+	$(say) 'C++ tests under the sanitizers of preset $@'
+	@cmake --preset $@ --log-level=WARNING && cmake --build --preset $@ && ctest --preset $@
+else
+test-cpp:
+	$(say) 'C++ tests SKIPPED: GoogleTest is missing (Debian: apt-get install libgtest-dev)'
+
+asan tsan:
+	@echo 'GoogleTest is missing (Debian: apt-get install libgtest-dev)' >&2; exit 1
+endif
+
+test-python: env
+	$(say) 'Python and distributed tests'
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+lint: env
+	$(say) 'ruff'
+	@ruff check -q . && ruff format -q --check .
+	$(say) 'mypy'
+	@mypy
+	$(say) 'clang-format'
+	@clang-format --dry-run --Werror $(CXX_FILES)
+	$(say) 'clang-tidy (on what changed since the last time)'
+	@cmake --preset tidy --log-level=WARNING && cmake --build --preset tidy
+
+format: env
+	@ruff check -q --fix-only . && ruff format -q . && clang-format -i $(CXX_FILES)
+
+ifeq ($(call have_header,benchmark/benchmark.h),yes)
+bench: env
+	$(say) 'C++ benchmarks'
+	@cmake --preset bench --log-level=WARNING && cmake --build --preset bench
+	@build/bench/benchmarks/rudder_benchmarks $(ARGS)
+else
+bench:
+	@echo 'Google Benchmark is missing (Debian: apt-get install libbenchmark-dev)' >&2; exit 1
+endif
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)/.installed
+
+distclean: clean
+	rm -rf $(VENV)
