@@ -21,7 +21,7 @@ enum class PartId : std::int32_t {};
 using RowKey = std::uint32_t;
 inline constexpr RowKey kNoRow = std::numeric_limits<RowKey>::max();
 
-// Number of a minibatch in the order of execution, from 0.
+// Number of a minibatch in the order of execution, from 1.
 using Seq = std::uint64_t;
 // "Not used again inside the window."
 inline constexpr Seq kNoUse = std::numeric_limits<Seq>::max();

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -66,7 +67,19 @@ class Policy {
   // minibatch: first every hit is touched, in order, then every miss is offered, in order.
   // ENSURES: size() <= capacity(); a row is in at most one of {hit, keep}; a row inserted and evicted
   // in the same step is neither kept nor evicted.
+  // Every cached row whose next use was foreseen as step.seq is among step.rows (a step that was never
+  // foreseen has a number that no row waits for).
   virtual void execute(const Step& step, Outcome& out) = 0;
+
+  // A row of out.replacements got a key and is being fetched: it is in the buffer from now on. Called for each of them
+  // right after execute. REQUIRES room (the policy evicted for it) and !cached(row).
+  virtual void adopt(RowKey row, NodeId id) {
+    (void)row;
+    (void)id;
+  }
+
+  // The controller's yes or no to replacements from now on; see PolicyConfig::period. Others ignore it.
+  virtual void allow_replacement(bool allow) { (void)allow; }
 
   // Is the row in the buffer?
   virtual bool cached(RowKey row) const = 0;
@@ -77,8 +90,12 @@ class Policy {
   // Sets the number of rows that may be cached; appends rows that must leave to `evicted`.
   virtual void set_capacity(std::size_t rows, std::vector<RowKey>& evicted) = 0;
 
-  // Replaces what is known beyond the window. Policies without a prior ignore it.
-  virtual void set_prior(std::shared_ptr<const Prior> prior) { (void)prior; }
+  // Replaces what is known beyond the window; ids[row] is the id of every cached row. Policies without a prior
+  // ignore it.
+  virtual void set_prior(std::shared_ptr<const Prior> prior, std::span<const NodeId> ids) {
+    (void)prior;
+    (void)ids;
+  }
 
   virtual std::size_t size() const = 0;
   virtual std::size_t capacity() const = 0;
@@ -88,6 +105,15 @@ struct PolicyConfig {
   std::string name = "lookahead";
   std::size_t capacity = 0;             // rows; 0 means that nothing is kept
   std::shared_ptr<const Prior> prior;   // may be null: every row is worth the same beyond the window
+
+  // static-*, score: the `capacity` rows of highest worth (> 0) are fetched at the first minibatch, as replacements.
+  bool prefill = false;
+  // static-frequency: minibatches to count before the set is fixed; 0 counts until set_prior brings a set.
+  std::uint64_t observe = 0;
+  // score: replace every `period` minibatches while allowed; 0: once, at the next minibatch, for each "allow".
+  std::uint32_t period = 32;
+  // score: share of its score that a cached row loses in each minibatch that does not request it.
+  double alpha = 0.05;
 };
 
 // Throws Error(kConfig) that lists the names for an unknown one.

@@ -1,0 +1,205 @@
+#include "ledger/ledger.h"
+
+#include <algorithm>
+
+namespace rudder {
+namespace {
+
+constexpr std::size_t kFirstKeys = 1024;
+constexpr std::size_t kPrefetchAhead = 12;
+
+}  // namespace
+
+Ledger::Ledger(const LedgerConfig& config)
+    : index_(config.id_space), policy_(make_policy(config.policy)), depth_(config.depth) {}
+
+RowKey Ledger::track(NodeId id) {
+  if (free_.empty()) {
+    const std::size_t old = rows_.size();
+    const std::size_t grown = std::max(kFirstKeys, old * 2);
+    rows_.resize(grown);
+    window_.reserve(grown);
+    policy_->reserve(grown);
+    free_.reserve(grown);
+    for (std::size_t key = grown; key-- > old;) free_.push_back(static_cast<RowKey>(key));
+  }
+  const RowKey row = free_.back();
+  free_.pop_back();
+  rows_[row] = Row{.id = id, .tracked = true};
+  index_.insert(id, row);
+  return row;
+}
+
+void Ledger::forget_if_unused(RowKey row) {
+  Row& entry = rows_[row];
+  if (!entry.tracked || entry.staged || window_.needed(row) || policy_->cached(row)) return;
+  entry.tracked = false;
+  index_.erase(entry.id);
+  free_.push_back(row);
+}
+
+void Ledger::release_last() {
+  for (const RowKey row : to_release_) forget_if_unused(row);
+  to_release_.clear();
+  outcome_.evicted.clear();
+}
+
+void Ledger::unstage_before(Seq seq) {
+  while (!staged_.empty() && staged_.front().seq < seq) {
+    for (const RowKey row : staged_.front().rows) {
+      Row& entry = rows_[row];
+      if (!entry.staged || entry.staged_by != staged_.front().seq) continue;
+      entry.staged = false;
+      forget_if_unused(row);
+    }
+    staged_.pop_front();
+  }
+  staged_from_ = std::max(staged_from_, seq);
+}
+
+Seq Ledger::foresee(std::span<const NodeId> ids) {
+  release_last();
+  const std::size_t n = ids.size();
+  keys_.resize(n);
+  index_.find(ids, keys_);
+  window_.open();
+  for (std::size_t i = 0; i < n; ++i) {
+    if (i + kPrefetchAhead < n && keys_[i + kPrefetchAhead] != kNoRow) window_.prefetch(keys_[i + kPrefetchAhead]);
+    RowKey row = keys_[i];
+    if (row == kNoRow) {
+      row = index_.find(ids[i]);  // a repeated id may have been tracked meanwhile
+      if (row == kNoRow) row = track(ids[i]);
+    }
+    window_.add(row);
+  }
+  const Seq seq = window_.commit();
+  policy_->foresee(window_.first_needed(), seq);
+  return seq;
+}
+
+const Verdict& Ledger::execute() {
+  release_last();
+  window_.pop(current_);
+  unstage_before(current_.seq > depth_ ? current_.seq - depth_ : 0);
+  return execute_current(true);
+}
+
+const Verdict& Ledger::execute_now(std::span<const NodeId> ids) {
+  release_last();
+  keys_.resize(ids.size());
+  index_.find(ids, keys_);
+  current_.seq = window_.begin() - 1;
+  current_.rows.clear();
+  current_.next_use.clear();
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    RowKey row = keys_[i];
+    if (row == kNoRow) {
+      row = index_.find(ids[i]);
+      if (row == kNoRow) row = track(ids[i]);
+    }
+    if (rows_[row].in_step) continue;
+    rows_[row].in_step = true;
+    current_.rows.push_back(row);
+    current_.next_use.push_back(window_.first(row));
+  }
+  for (const RowKey row : current_.rows) rows_[row].in_step = false;
+  return execute_current(false);
+}
+
+const Verdict& Ledger::execute_current(bool foreseen) {
+  const std::size_t n = current_.rows.size();
+  ids_.resize(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (i + kPrefetchAhead < n) __builtin_prefetch(&rows_[current_.rows[i + kPrefetchAhead]]);
+    ids_[i] = rows_[current_.rows[i]].id;
+  }
+  policy_->execute(Step{current_.seq, current_.rows, ids_, current_.next_use}, outcome_);
+
+  const bool stages = foreseen && depth_ > 0;
+  Staged staged{current_.seq, {}};
+  how_.resize(n);
+  verdict_ = Verdict{};
+  for (std::size_t i = 0; i < n; ++i) {
+    if (outcome_.hit[i]) {
+      how_[i] = Verdict::How::kHit;
+      ++verdict_.hits;
+      continue;
+    }
+    const RowKey row = current_.rows[i];
+    Row& entry = rows_[row];
+    if (entry.staged) {
+      how_[i] = Verdict::How::kMerged;
+      ++verdict_.merged;
+    } else {
+      how_[i] = Verdict::How::kMiss;
+      ++verdict_.misses;
+      if (stages && !outcome_.keep[i]) {
+        entry.staged = true;
+        entry.staged_by = current_.seq;
+        staged.rows.push_back(row);
+      }
+    }
+    if (outcome_.keep[i])
+      entry.staged = false;  // the buffer has it now
+    else if (!entry.staged)
+      to_release_.push_back(row);
+  }
+  if (!staged.rows.empty()) staged_.push_back(std::move(staged));
+  to_release_.insert(to_release_.end(), outcome_.evicted.begin(), outcome_.evicted.end());
+
+  replaced_.clear();
+  for (const NodeId id : outcome_.replacements) {
+    RowKey row = index_.find(id);
+    if (row == kNoRow) row = track(id);
+    rows_[row].staged = false;
+    policy_->adopt(row, id);
+    replaced_.push_back(row);
+  }
+
+  verdict_.seq = current_.seq;
+  verdict_.rows = current_.rows;
+  verdict_.ids = ids_;
+  verdict_.how = how_;
+  verdict_.keep = outcome_.keep;
+  verdict_.evicted = outcome_.evicted;
+  verdict_.replaced = replaced_;
+  verdict_.replaced_ids = outcome_.replacements;
+  return verdict_;
+}
+
+void Ledger::drop_pending() {
+  release_last();
+  window_.clear([this](RowKey row) { to_release_.push_back(row); });
+  policy_->forget_window();
+  release_last();
+}
+
+RowKey Ledger::invalidate(NodeId id) {
+  release_last();
+  const RowKey row = index_.find(id);
+  if (row == kNoRow) return kNoRow;
+  rows_[row].staged = false;
+  to_release_.push_back(row);
+  if (!policy_->cached(row)) return kNoRow;
+  policy_->erase(row);
+  return row;
+}
+
+void Ledger::set_capacity(std::size_t rows) {
+  release_last();
+  policy_->set_capacity(rows, outcome_.evicted);
+  to_release_.insert(to_release_.end(), outcome_.evicted.begin(), outcome_.evicted.end());
+}
+
+void Ledger::set_prior(std::shared_ptr<const Prior> prior) {
+  release_last();
+  ids_.resize(rows_.size());
+  for (std::size_t row = 0; row < rows_.size(); ++row) ids_[row] = rows_[row].id;
+  policy_->set_prior(std::move(prior), ids_);
+}
+
+std::size_t Ledger::bytes() const {
+  return index_.bytes() + window_.bytes() + rows_.capacity() * sizeof(Row) + free_.capacity() * sizeof(RowKey);
+}
+
+}  // namespace rudder
