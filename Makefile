@@ -55,12 +55,12 @@ $(BIN)/python:
 # a rebuild compiles only what changed.
 $(VENV)/.tools: constraints.txt | $(BIN)/python
 	$(say) 'installing the build tools'
-	@$(BIN)/python -m pip install -q -c constraints.txt setuptools scikit-build-core pybind11 cmake ninja
+	@$(BIN)/python -m pip install -qq -c constraints.txt setuptools scikit-build-core pybind11 cmake ninja
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.tools constraints.txt pyproject.toml $(NATIVE)
 	$(say) 'building and installing rudder into $(VENV) (the first time takes minutes)'
-	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
 	@touch $@
 
 demo: env

@@ -1,0 +1,156 @@
+"""Who may use whom, and what `import rudder` may load (CONTRIBUTING.md, "Layers")."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CSRC = ROOT / "csrc"
+
+# Module of csrc/ -> modules it may include, besides itself. Files at its top may include all.
+MAY_USE: dict[str, set[str]] = {
+    "common": set(),
+    "memory": {"common"},
+    "buffer": {"common", "memory"},
+    "policy": {"common"},
+    "window": {"common"},
+    "transport": {"common"},
+    "plan": {"common"},
+    "cuda": {"common"},
+    "ledger": {"common", "policy", "window"},
+    "replay": {"common", "policy", "window", "ledger"},
+    "fetch": {"common", "memory", "buffer", "transport"},
+}
+
+# Headers that belong to one place. Pattern of the header -> pattern of the files that may include it.
+FOREIGN_HEADERS = [
+    (r"(Python\.h|pybind11/|torch/|ATen/|c10/|numpy/|dlpack/)", r"(?!)"),
+    (r"(ucp|ucs|uct|ucm)/", r"transport/.*\.cc"),
+    (r"nccl\.h", r"transport/.*\.cc"),
+    (
+        r"(cuda|cuda_runtime|cuda_runtime_api|device_launch_parameters|cub/|thrust/|cooperative_groups)",
+        r"cuda/.*",
+    ),
+]
+
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
+
+
+def faults_of_source(path: str, text: str) -> list[str]:
+    """What is wrong with the includes of the file `path` (relative to csrc/) that holds `text`."""
+    faults = []
+    module = path.split("/")[0] if "/" in path else None
+    for quoted, angled in INCLUDE.findall(text):
+        header = quoted or angled
+        for pattern, allowed in FOREIGN_HEADERS:
+            if re.match(pattern, header) and not re.fullmatch(allowed, path):
+                faults.append(f"{path}: {header} must not be included here")
+        if not quoted:
+            continue
+        used = header.split("/")[0] if "/" in header else None
+        if module is None:
+            continue
+        if used is None:
+            faults.append(
+                f"{path}: {header} lacks its module, or lies at the top of csrc/, which only bindings use"
+            )
+        elif module not in MAY_USE:
+            faults.append(f"{path}: module {module!r} has no line in MAY_USE")
+        elif used != module and used not in MAY_USE[module]:
+            faults.append(f"{path}: {module} must not use {used} ({header})")
+    return faults
+
+
+def python_imports(text: str) -> set[str]:
+    """Dotted names of all modules that `text` imports absolutely, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def sources(*suffixes: str) -> list[str]:
+    return sorted(str(p.relative_to(CSRC)) for p in CSRC.rglob("*") if p.suffix in suffixes)
+
+
+@pytest.mark.parametrize("path", sources(".h", ".cc", ".cu", ".cuh"))
+def test_core_includes_only_what_its_layer_may_use(path: str) -> None:
+    assert faults_of_source(path, (CSRC / path).read_text()) == []
+
+
+@pytest.mark.parametrize("header", sources(".h"))
+def test_every_quoted_include_of_a_header_exists(header: str) -> None:
+    quoted = [name for name, _ in INCLUDE.findall((CSRC / header).read_text()) if name]
+    assert [name for name in quoted if not (CSRC / name).exists()] == []
+
+
+def test_every_module_of_the_core_has_a_rule() -> None:
+    modules = {p.name for p in CSRC.iterdir() if p.is_dir() and any(p.rglob("*.*"))}
+    assert modules <= set(MAY_USE)
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("policy/lru.cc", '#include "buffer/slots.h"'),
+        ("policy/lru.cc", '#include "prefetcher.h"'),
+        ("memory/arena.h", "#  include <Python.h>"),
+        ("common/types.h", "#include <torch/torch.h>"),
+        ("transport/transport.h", "#include <ucp/api/ucp.h>"),
+        ("memory/arena.cc", "#include <cuda_runtime.h>"),
+        ("prefetcher.cc", "#include <pybind11/pybind11.h>"),
+        ("newcomer/x.h", '#include "common/types.h"'),
+    ],
+)
+def test_the_rules_find_a_breach(path: str, line: str) -> None:
+    assert faults_of_source(path, f"#pragma once\n{line}\n") != []
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("policy/lru.cc", '#include "policy/lru.h"'),
+        ("fetch/engine.cc", '#include "transport/transport.h"'),
+        ("transport/ucx/endpoint.cc", "#include <ucp/api/ucp.h>"),
+        ("cuda/gather.cu", "#include <cuda_runtime.h>"),
+        ("prefetcher.cc", '#include "ledger/ledger.h"'),
+    ],
+)
+def test_the_rules_allow_what_they_should(path: str, line: str) -> None:
+    assert faults_of_source(path, line) == []
+
+
+def test_only_integrations_import_dgl() -> None:
+    offenders = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "rudder").rglob("*.py"))
+        if "integrations" not in path.parts
+        and any(name.split(".")[0] == "dgl" for name in python_imports(path.read_text()))
+    ]
+    assert offenders == []
+
+
+def test_the_agent_needs_no_compiled_core() -> None:
+    offenders = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "rudder" / "agent").rglob("*.py"))
+        if any(name.startswith("rudder._core") for name in python_imports(path.read_text()))
+    ]
+    assert offenders == []
+
+
+def test_import_loads_numpy_only() -> None:
+    heavy = ["torch", "dgl", "typer", "rich", "pandas", "scipy", "matplotlib", "llama_cpp", "libucx"]
+    code = f"import sys, rudder; print([m for m in {heavy!r} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", timeout=60)
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
