@@ -122,4 +122,7 @@ std::unique_ptr<Policy> make_policy(const PolicyConfig& config);
 // Every name that make_policy takes, in the order of the documentation.
 std::vector<std::string> policy_names();
 
+// What the policy does, in a line; empty for an unknown name.
+std::string_view policy_summary(std::string_view name);
+
 }  // namespace rudder
