@@ -1,0 +1,173 @@
+"""Probes of what is installed: the compiled core, torch, DGL, UCX, the agent's runtime, tools."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+
+from rudder.doctor.check import Check, Status
+
+# Importing torch and DGL from a cold disk takes tens of seconds; a hang must not hang the doctor.
+IMPORT_TIMEOUT_S = 120
+
+
+def core() -> Check:
+    """The compiled core, without which nothing runs."""
+    try:
+        from rudder import _core
+    except ImportError as error:
+        return Check(
+            "core",
+            Status.FAILED,
+            f"rudder._core cannot be imported: {error}",
+            "pip install -e . --no-build-isolation (in a checkout: make env)",
+        )
+    return Check("core", Status.OK, f"policies: {', '.join(_core.policy_names())}")
+
+
+def torch() -> Check:
+    """PyTorch, and whether it was built for GPUs."""
+    code = "import json, torch; print(json.dumps([torch.__version__, torch.version.cuda]))"
+    try:
+        version, cuda = json.loads(_in_python(code))
+    except _ImportFailedError as error:
+        return Check("torch", Status.ABSENT, str(error), "pip install 'rudder-gnn[dgl]' -c constraints.txt")
+    return Check("torch", Status.OK, f"{version}, {f'CUDA {cuda}' if cuda else 'CPU only'}")
+
+
+def dgl() -> Check:
+    """DGL, and whether it imports by itself or through Rudder's compatibility layer."""
+    advice = "pip install 'rudder-gnn[dgl]' -c constraints.txt (wheels: Python 3.8-3.12)"
+    if importlib.util.find_spec("dgl") is None:
+        return Check("dgl", Status.ABSENT, "not installed", advice)
+    code = "import dgl, dgl.distributed; print(dgl.__version__)"
+    try:
+        return Check("dgl", Status.OK, f"{_in_python(code)}, imports as it is")
+    except _ImportFailedError:
+        pass
+    try:
+        return Check(
+            "dgl",
+            Status.OK,
+            f"{_in_python('import rudder; ' + code)}, through rudder's compatibility layer",
+            "write `import rudder` before `import dgl`, or start with rudder launch",
+        )
+    except _ImportFailedError as error:
+        return Check("dgl", Status.FAILED, f"installed, but it cannot be imported: {error}", advice)
+
+
+def ucx() -> Check:
+    """UCX, from the wheel (no RDMA) or the system (RDMA where it was built with it)."""
+    for wheel in ("libucx-cu13", "libucx-cu12"):
+        version = _version(wheel)
+        if version:
+            return Check("ucx", Status.OK, f"{wheel} {version} (TCP and shared memory; no RDMA in the wheel)")
+    library = ctypes.util.find_library("ucp")
+    if library:
+        return Check("ucx", Status.OK, f"the system's {library}")
+    return Check(
+        "ucx",
+        Status.ABSENT,
+        "not installed",
+        "for RDMA or TCP without DGL's RPC: apt-get install libucx-dev, or pip install 'rudder-gnn[ucx]'",
+    )
+
+
+def agent() -> Check:
+    """llama.cpp, which runs the agent's model."""
+    version = _version("llama-cpp-python")
+    if version:
+        return Check("agent", Status.OK, f"llama-cpp-python {version}")
+    return Check(
+        "agent",
+        Status.ABSENT,
+        "llama-cpp-python is not installed",
+        "only for steering by a model: pip install 'rudder-gnn[agent]'",
+    )
+
+
+def plotting() -> Check:
+    """matplotlib, which only `--plot` options need."""
+    version = _version("matplotlib")
+    if version:
+        return Check("plotting", Status.OK, f"matplotlib {version}")
+    return Check(
+        "plotting", Status.ABSENT, "matplotlib is not installed", "only for --plot: pip install matplotlib"
+    )
+
+
+def compiler() -> Check:
+    """A C++20 compiler, needed to build from source only."""
+    for name in ("c++", "g++", "clang++"):
+        path = shutil.which(name)
+        if path:
+            line = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30).stdout
+            return Check("compiler", Status.OK, line.splitlines()[0])
+    return Check(
+        "compiler",
+        Status.ABSENT,
+        "no C++ compiler",
+        "to build from source: apt-get install g++ (11 or later)",
+    )
+
+
+def gtest() -> Check:
+    """GoogleTest, which the C++ tests need."""
+    return _header("gtest", "gtest/gtest.h", "libgtest-dev", "the C++ tests")
+
+
+def benchmark() -> Check:
+    """Google Benchmark, which the C++ benchmarks need."""
+    return _header("benchmark", "benchmark/benchmark.h", "libbenchmark-dev", "the C++ benchmarks")
+
+
+class _ImportFailedError(Exception):
+    """The last line of what a child process said."""
+
+
+def _in_python(code: str) -> str:
+    """Last line that `code` prints in a fresh interpreter, so that nothing heavy is loaded into this one."""
+    try:
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=IMPORT_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _ImportFailedError(f"no answer within {IMPORT_TIMEOUT_S} s") from error
+    said = (run.stdout if run.returncode == 0 else run.stderr).strip().splitlines()
+    last = said[-1] if said else f"ended with {run.returncode}"
+    if run.returncode != 0:
+        raise _ImportFailedError(last)
+    return last
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _header(name: str, header: str, package: str, use: str) -> Check:
+    """Asks the compiler, which knows where headers may lie."""
+    found = shutil.which("c++") or shutil.which("g++")
+    if found:
+        run = subprocess.run(
+            [found, "-E", "-x", "c++", "-std=c++20", "-"],
+            input=f"#include <{header}>\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if run.returncode == 0:
+            return Check(name, Status.OK, f"<{header}> is found")
+    return Check(
+        name, Status.ABSENT, f"<{header}> is not found", f"only for {use}: apt-get install {package}"
+    )
