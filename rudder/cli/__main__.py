@@ -1,0 +1,5 @@
+"""`python -m rudder.cli`: the command without its script."""
+
+from rudder.cli import main
+
+main()

@@ -1,0 +1,133 @@
+# ruff: noqa: UP045  (typer reads the annotations at run time, also on Python 3.9, which has no "int | None")
+"""`rudder launch`: starts a DistDGL job and shows what its processes write."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Optional
+
+import typer
+
+from rudder.errors import ConfigError
+from rudder.launch.events import Line
+from rudder.launch.job import JobResult, StopRequest
+from rudder.launch.plan import Job
+from rudder.launch.start import DEFAULT_MASTER_PORT, run_ip_config, run_local, run_namespaces, run_slurm
+
+
+def register(app: typer.Typer) -> None:
+    """Add the subcommand."""
+    app.command(
+        name="launch",
+        context_settings={"allow_interspersed_args": False},
+        short_help="Start a DistDGL job: on this machine, over ssh, or inside a SLURM allocation.",
+    )(launch)
+
+
+def launch(
+    command: Annotated[list[str], typer.Argument(metavar="-- SCRIPT [ARGS]...", help="The training script.")],
+    part_config: Annotated[str, typer.Option(help="DGL partition file (JSON).")],
+    local: Annotated[
+        Optional[int], typer.Option(metavar="HOSTS", help="Run that many hosts on this machine.")
+    ] = None,
+    ip_config: Annotated[Optional[str], typer.Option(help="Run over ssh on the hosts of this file.")] = None,
+    trainers: Annotated[int, typer.Option(help="Trainers per host.")] = 1,
+    samplers: Annotated[int, typer.Option(help="Sampler processes per trainer.")] = 0,
+    servers: Annotated[int, typer.Option(help="DGL servers per host.")] = 1,
+    port: Annotated[Optional[int], typer.Option(help="First port of each host's servers.")] = None,
+    master_port: Annotated[
+        int, typer.Option(help="Port of torch.distributed on the first host.")
+    ] = DEFAULT_MASTER_PORT,
+    graph_format: Annotated[str, typer.Option(help="Sparse formats that the servers keep.")] = "csc",
+    netns: Annotated[
+        bool, typer.Option("--netns", help="With --local: a network namespace per host (root).")
+    ] = False,
+    rate: Annotated[
+        Optional[str], typer.Option(help="With --local: shape each link, e.g. 1gbit (root).")
+    ] = None,
+    env: Annotated[Optional[list[str]], typer.Option(metavar="KEY=VALUE", help="For every process.")] = None,
+    ssh: Annotated[str, typer.Option(help="The ssh command, with options.")] = "ssh",
+    python: Annotated[str, typer.Option(help="Python on the other machines.")] = "python3",
+    out: Annotated[Optional[str], typer.Option(help="The run's folder, for metrics.")] = None,
+    record: Annotated[
+        Optional[str], typer.Option(help="Record the trainers' accesses into this folder.")
+    ] = None,
+) -> None:
+    """Start servers, samplers and trainers of a DistDGL job; every line they write comes with its process's
+    name.
+
+    The script runs unmodified in every process. In its arguments, {ip_config}, {part_config} and {out}
+    stand for paths of the job. Without --local and --ip-config, the job runs on the nodes of the SLURM
+    allocation. The exit code is the first failing process's, and nothing is left running.
+    """
+    job = Job(
+        script=command[0],
+        args=command[1:],
+        part_config=part_config,
+        trainers=trainers,
+        samplers=samplers,
+        servers=servers,
+        graph_format=graph_format,
+        env=_parse_env(env or []),
+        out=out,
+        record=record,
+    )
+    stop = StopRequest()
+    _forward_signals(stop)
+    if (netns or rate) and local is None:
+        raise ConfigError("--netns and --rate shape the links of --local hosts: add --local HOSTS")
+    if local is not None and ip_config is not None:
+        raise ConfigError("--local and --ip-config exclude each other")
+    if local is not None and (netns or rate):
+        result = run_namespaces(job, local, rate=rate, on_line=_show, stop=stop)
+    elif local is not None:
+        result = run_local(job, local, port=port, on_line=_show, stop=stop)
+    elif ip_config is not None:
+        if port is not None:
+            raise ConfigError("with --ip-config, ports stand behind the addresses in the file")
+        result = run_ip_config(
+            job,
+            ip_config,
+            ssh=shlex.split(ssh),
+            python=python,
+            master_port=master_port,
+            on_line=_show,
+            stop=stop,
+        )
+    elif "SLURM_JOB_NODELIST" in os.environ:
+        result = run_slurm(job, port=port, python=python, master_port=master_port, on_line=_show, stop=stop)
+    else:
+        raise ConfigError(
+            "where should the job run? --local HOSTS, --ip-config FILE, or inside a SLURM allocation"
+        )
+    _report(result)
+    raise typer.Exit(result.exit_code)
+
+
+def _parse_env(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise ConfigError(f"--env wants KEY=VALUE, got {pair!r}")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _forward_signals(stop: StopRequest) -> None:
+    def handler(number: int, frame: FrameType | None) -> None:
+        stop.set(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
+def _show(line: Line) -> None:
+    stream = sys.stderr if line.stream == "stderr" else sys.stdout
+    print(f"[{line.process}] {line.text}", file=stream, flush=True)
+
+
+def _report(result: JobResult) -> None:
+    if not result.ok:
+        print(f"rudder: {result.reason}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Where Rudder meets other libraries. Nothing here imports them until the user does."""
