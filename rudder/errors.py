@@ -45,3 +45,7 @@ class TransportError(RudderError, ConnectionError):
 
 class DeadlineError(TransportError, TimeoutError):
     """A peer did not answer within the deadline."""
+
+
+class LaunchError(RudderError, RuntimeError):
+    """A job could not be started: a port is taken, a right or a program is missing, a host does not answer."""
