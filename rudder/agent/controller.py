@@ -1,0 +1,42 @@
+"""The contract of a controller: one interval's metrics in, the next interval's plan out."""
+
+from __future__ import annotations
+
+from typing import Protocol, Union, runtime_checkable
+
+from rudder.errors import ConfigError
+from rudder.metrics import IntervalMetrics
+from rudder.plan import Plan
+
+
+@runtime_checkable
+class Controller(Protocol):
+    """Steers one attached tensor.
+
+    `decide` is called on the trainer's thread at the end of every interval, so it must return quickly: a
+    controller that thinks for long does so elsewhere and answers `metrics.plan` (no change) until it is done.
+    Whatever it raises or wrongly returns is counted, and the last good plan stays.
+    """
+
+    def decide(self, metrics: IntervalMetrics) -> Plan:
+        """The plan for the next interval; `metrics.plan` is the one in force."""
+        ...
+
+
+#: A controller, or the name of one.
+ControllerLike = Union[str, Controller]
+
+
+def make_controller(which: ControllerLike) -> Controller:
+    """The controller of that name ("default" or "rule"), or the object itself. Raises ConfigError."""
+    from rudder.agent.default import DefaultController
+    from rudder.agent.rule import RuleController
+
+    named: dict[str, type[Controller]] = {"default": DefaultController, "rule": RuleController}
+    if isinstance(which, str):
+        if which not in named:
+            raise ConfigError(f"controller {which!r}: use {', '.join(named)}, or an object with decide()")
+        return named[which]()
+    if not callable(getattr(which, "decide", None)):
+        raise ConfigError(f"controller {which!r} has no method decide(metrics) -> Plan")
+    return which

@@ -1,0 +1,89 @@
+"""A controller of two rules, each with hysteresis so that noise moves nothing.
+
+**Depth follows the stall for rows.** When the trainer waits for rows more than 5% of the time in two
+intervals running, fetch one minibatch further ahead; if two such steps in a row did not cut the stall by a
+tenth, latency is not the cause (bandwidth is): go back and try no deeper for 16 intervals. When it waits
+less than 1% in eight intervals running, fetch one less ahead, since rows staged early take memory and, in
+policies that charge it, capacity.
+
+**Window follows the memory of waiting blocks.** When they take more than half of what the buffer takes,
+sample a quarter less far ahead (never below 2 buffers: the row count rises steeply there); when they take
+less than a quarter and the window has been cut, give back half a buffer.
+"""
+
+from __future__ import annotations
+
+from rudder.metrics import IntervalMetrics
+from rudder.plan import Plan
+
+STALL_HIGH = 0.05  # share of the wall time; above it a deeper pipeline is worth its memory
+STALL_LOW = 0.01  # below it the last minibatch of depth bought nothing that matters
+RAISE_AFTER = 2  # intervals; one bad interval is often another process's
+LOWER_AFTER = 8  # longer than RAISE_AFTER, or depth would swing around the edge
+USEFUL = 0.9  # a step that leaves more than this share of the stall has not helped
+FAILED_STEPS = 2  # steps without use before the old depth comes back
+PATIENCE = 16  # intervals until a failed depth is tried again
+DEEPEST = 16  # staged rows beyond this are a second buffer
+NARROWEST, WIDEST = 2.0, 4.0  # buffers of requests; the steep and the flat end of the curve
+BLOCKS_HIGH, BLOCKS_LOW = 0.5, 0.25  # waiting blocks as a share of the buffer's bytes
+
+
+class RuleController:
+    """Adapts window and depth to what was measured; see the module's text for the rules."""
+
+    def __init__(self) -> None:
+        """Start without history."""
+        self._high = 0
+        self._low = 0
+        self._rest = 0
+        self._trial_from: int | None = None
+        self._trial_steps = 0
+        self._trial_stall = 0.0
+
+    def decide(self, metrics: IntervalMetrics) -> Plan:
+        """The plan for the next interval."""
+        if metrics.seconds_wall <= 0.0:
+            return metrics.plan
+        return metrics.plan.but(depth=self._depth(metrics), window=self._window(metrics))
+
+    def _depth(self, metrics: IntervalMetrics) -> int:
+        depth = metrics.plan.depth
+        stall = metrics.seconds_stalled_fetching / metrics.seconds_wall
+        self._rest = max(0, self._rest - 1)
+        self._high = self._high + 1 if stall > STALL_HIGH else 0
+        self._low = self._low + 1 if stall < STALL_LOW else 0
+        if self._low >= LOWER_AFTER and depth > 1:
+            self._low = 0
+            self._trial_from = None
+            return depth - 1
+        if self._high < RAISE_AFTER:
+            if self._high == 0:
+                self._trial_from = None  # the deeper pipeline did help
+            return depth
+        self._high = 0
+        return self._deeper(depth, stall)
+
+    def _deeper(self, depth: int, stall: float) -> int:
+        """One step deeper, or back to where the trial began when steps have not helped."""
+        if self._rest > 0 or depth >= DEEPEST:
+            return depth
+        if self._trial_from is None or stall < USEFUL * self._trial_stall:
+            self._trial_from, self._trial_steps, self._trial_stall = depth, 0, stall
+        elif self._trial_steps >= FAILED_STEPS:
+            self._rest = PATIENCE
+            start, self._trial_from = self._trial_from, None
+            return start
+        self._trial_steps += 1
+        return depth + 1
+
+    def _window(self, metrics: IntervalMetrics) -> float:
+        window = metrics.plan.window
+        buffer_bytes = metrics.capacity_rows * metrics.row_bytes
+        if buffer_bytes == 0:
+            return window
+        blocks = metrics.waiting_bytes / buffer_bytes
+        if blocks > BLOCKS_HIGH and window > NARROWEST:
+            return max(NARROWEST, window * 0.75)
+        if blocks < BLOCKS_LOW and NARROWEST <= window < WIDEST:
+            return min(WIDEST, window + 0.5)
+        return window

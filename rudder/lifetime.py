@@ -1,0 +1,60 @@
+"""Orderly ends: everything with threads is closed before the interpreter, or DGL's connections, go away.
+
+Callbacks at exit run in reverse order of registration. Ours is registered anew whenever something is
+opened, so it runs before those of libraries that were initialised earlier (DGL's tells the servers to go).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import sys
+import threading
+import weakref
+from typing import Protocol
+
+
+class Closable(Protocol):
+    """Something to close at exit; `close` must be idempotent."""
+
+    def close(self) -> None:
+        """Stop threads and let go of resources."""
+        ...
+
+
+_lock = threading.Lock()
+# Loaders are closed before the tables that they feed.
+_loaders: weakref.WeakSet[Closable] = weakref.WeakSet()
+_tables: weakref.WeakSet[Closable] = weakref.WeakSet()
+
+
+def register_loader(loader: Closable) -> None:
+    """Close ``loader`` at exit, if it still lives."""
+    _register(_loaders, loader)
+
+
+def register_table(table: Closable) -> None:
+    """Close ``table`` at exit, after all loaders, if it still lives."""
+    _register(_tables, table)
+
+
+def close_all() -> None:
+    """Close every loader and table that is still open."""
+    with _lock:
+        doomed = [*_loaders, *_tables]
+    for item in doomed:
+        # One that fails must not keep the others open, nor DGL's own end from running.
+        with contextlib.suppress(Exception):
+            item.close()
+
+
+def failing() -> bool:
+    """Is the process ending because of an exception that nobody caught?"""
+    return getattr(sys, "last_value", None) is not None
+
+
+def _register(where: weakref.WeakSet[Closable], item: Closable) -> None:
+    with _lock:
+        where.add(item)
+        atexit.unregister(close_all)
+        atexit.register(close_all)

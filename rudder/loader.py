@@ -1,0 +1,103 @@
+"""A loader that samples ahead: yields what the wrapped one yields, in the same order."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from rudder import lifetime
+from rudder.config import parse_bytes
+from rudder.errors import ConfigError
+from rudder.lookahead import Lookahead, Prepare
+from rudder.prefetcher import Prefetcher
+
+
+def _as_is(packed: Any) -> Any:
+    return packed
+
+
+class PrefetchLoader:
+    """Wraps an iterable of minibatches that starts anew at each ``iter()``.
+
+    Each ``iter()`` begins an epoch. What the loader raises is raised at the same minibatch in the trainer's
+    loop, with its traceback. Leaving an epoch early drops the rest of it. Attributes that it lacks are the
+    wrapped loader's.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[Any],
+        tables: Sequence[Prefetcher],
+        prepare: Prepare,
+        *,
+        unpack: Callable[[Any], Any] = _as_is,
+        waiting_bytes: int | str = "1GiB",
+        epochs: int | None = None,
+        abandon: Callable[[Any], None] | None = None,
+    ) -> None:
+        """``waiting_bytes`` bounds the minibatches that wait (one always may, whatever its size).
+
+        ``epochs``: do not sample ahead into more epochs than these. ``abandon`` is called, on the sampling
+        thread, with an iterator of the loader that will not be run to its end.
+        """
+        if epochs is not None and epochs < 1:
+            raise ConfigError(f"epochs={epochs}: it must be 1 or more, or None where it is not known")
+        self._loader = loader
+        self._unpack = unpack
+        self._lookahead = Lookahead(
+            loader,
+            list(tables),
+            prepare,
+            waiting_bytes=parse_bytes(waiting_bytes),
+            epochs=epochs,
+            abandon=abandon,
+        )
+        # The thread keeps the queue alive, not this object: a loader that nobody holds any more stops.
+        weakref.finalize(self, self._lookahead.close).atexit = False
+        lifetime.register_loader(self)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Begin the next epoch."""
+        return _Epoch(self, self._lookahead, self._unpack)
+
+    def __len__(self) -> int:
+        """Minibatches of an epoch, as the wrapped loader says."""
+        return len(self._loader)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Any:
+        """Attributes of the wrapped loader."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._loader, name)
+
+    def close(self) -> None:
+        """Stop sampling ahead. Idempotent; a loop that is under way gets ClosedError."""
+        self._lookahead.close()
+
+    def __enter__(self) -> PrefetchLoader:
+        """Use as a context: closed at its end."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close."""
+        self.close()
+
+
+class _Epoch:
+    """One pass over the loader. Holds the loader, which a for loop alone would not."""
+
+    def __init__(self, loader: PrefetchLoader, lookahead: Lookahead, unpack: Callable[[Any], Any]) -> None:
+        self._loader, self._lookahead, self._unpack = loader, lookahead, unpack
+        self._number = lookahead.begin()
+
+    def __iter__(self) -> _Epoch:
+        return self
+
+    def __next__(self) -> Any:
+        return self._unpack(self._lookahead.next(self._number))
+
+    def __del__(self) -> None:
+        number = getattr(self, "_number", None)
+        if number is not None:
+            self._lookahead.leave(number)

@@ -1,0 +1,345 @@
+"""Sampling ahead: a background thread runs the loader, and the minibatches wait, compact, for the trainer.
+
+**Invariants.** Minibatches are yielded in the order in which the loader produced them, each exactly once,
+except that those of an epoch which the trainer left early are dropped. The thread runs on into the next
+epoch only where the window has room; whatever it sampled there waits for that epoch. No lock is held while
+the loader runs, so a loader that takes a lock of its own (DGL's RPC) cannot deadlock with a trainer that
+does.
+
+**Several loaders over one table.** A table's window holds the minibatches of one loader at a time, its
+*feeder*. Another loader takes over when the feeder is between epochs, or when it yields twice running (an
+evaluation in mid-epoch); its very first minibatch there is read without being announced. The one that lost
+its place keeps its sampled minibatches and submits them again when its turn comes.
+
+**Lock order**: `_FEEDERS` (who feeds which table), then `_submitting` (what is in the tables' windows),
+then `_changed` (the queue). The sampling thread takes only the last two.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rudder.errors import ClosedError
+from rudder.minibatch import Minibatch
+from rudder.prefetcher import Prefetcher
+
+_log = logging.getLogger("rudder")
+_FEEDERS = threading.RLock()
+
+
+@dataclass
+class Prepared:
+    """A minibatch in the form in which it waits."""
+
+    packed: Any
+    nbytes: int
+    #: For each table, in the order of the tables, the parts of ids that the trainer will ask of it.
+    ids: Sequence[Sequence[NDArray[Any]]]
+
+
+#: Makes the waiting form of what the loader yielded; runs on the sampling thread.
+Prepare = Callable[[Any], Prepared]
+
+# Minibatches that may wait while the window is not yet full of remote rows: then nearly all accesses are
+# local, and more of them would only occupy memory.
+MAX_MINIBATCHES = 256
+# Minibatches that wait where every row is local, or no tensor was given: enough to hide an uneven sampler.
+LOCAL_MINIBATCHES = 4
+# Seconds that close() waits for a loader that does not return, e.g. one whose servers are gone.
+JOIN_SECONDS = 10.0
+
+
+@dataclass
+class _Item:
+    """A minibatch that waits, the end of an epoch, or what the loader raised."""
+
+    epoch: int
+    prepared: Prepared | None = None
+    seconds: float = 0.0
+    error: BaseException | None = None
+    submitted: list[Minibatch] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.prepared.nbytes if self.prepared is not None else 0
+
+
+class Lookahead:
+    """The queue of one loader and the thread that fills it. Internal to `PrefetchLoader`."""
+
+    def __init__(
+        self,
+        loader: Iterable[Any],
+        tables: Sequence[Prefetcher],
+        prepare: Prepare,
+        *,
+        waiting_bytes: int,
+        epochs: int | None,
+        abandon: Callable[[Any], None] | None,
+    ) -> None:
+        """``abandon`` is called with an iterator of the loader that will not be run to its end."""
+        self._loader, self._tables, self._prepare = loader, tables, prepare
+        self._waiting_bytes, self._epochs, self._abandon = waiting_bytes, epochs, abandon
+        # The table with the most bytes decides how far to sample: its window is the one that is worth
+        # filling.
+        self._lead = max(tables, key=lambda t: t.capacity_rows * t.source.row_bytes, default=None)
+        self._submitting = threading.Lock()
+        self._changed = threading.Condition()
+        self._queue: deque[_Item] = deque()
+        self._bytes = 0
+        self._epoch = -1  # the trainer's
+        self._in_epoch = False
+        self._abandoned = -1  # epochs up to this one are of no use any more
+        self._feeding = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    # -- the trainer's side
+
+    def begin(self) -> int:
+        """Start the next epoch; what is left of the one before is dropped."""
+        with self._submitting:
+            with self._changed:
+                if self._closed:
+                    raise ClosedError("this loader is closed")
+                self._abandoned = self._epoch
+                self._epoch += 1
+                self._in_epoch = True
+                dropped = self._drop_abandoned()
+                self._changed.notify_all()
+            if dropped and self._feeding:
+                self._withdraw()
+                self._submit_waiting()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="rudder-sampling", daemon=True)
+            self._thread.start()
+        if not any(_busy(table.feeder, self) for table in self._tables):
+            self._take_over()
+        return self._epoch
+
+    def leave(self, epoch: int) -> None:
+        """The trainer's iterator over ``epoch`` is gone: the loader counts as between epochs."""
+        with self._changed:
+            if epoch == self._epoch:
+                self._end_epoch()
+
+    def next(self, epoch: int) -> Any:
+        """The next minibatch, packed. Raises StopIteration at the epoch's end, or what the loader raised."""
+        began = time.perf_counter()
+        with self._changed:
+            while self._alive(epoch) and not self._queue:
+                self._changed.wait()
+            if not self._alive(epoch):
+                raise StopIteration
+            item = self._queue[0]
+        waited = time.perf_counter() - began
+        if item.prepared is not None and not self._feeding and self._may_feed():
+            self._take_over()
+        with self._changed:
+            if not self._alive(epoch):
+                raise StopIteration
+            self._queue.popleft()
+            self._bytes -= item.nbytes
+            if item.prepared is None or item.error is not None:
+                self._end_epoch()
+            self._changed.notify_all()
+        if item.error is None and item.prepared is not None:
+            for number, table in enumerate(self._tables):
+                table.last_user = self
+                table.announce(item.submitted[number] if item.submitted is not None else None, waited)
+            return item.prepared.packed
+        for table in self._tables:
+            table.finish_epoch()
+        if item.error is not None:
+            raise item.error
+        raise StopIteration
+
+    def _end_epoch(self) -> None:
+        self._abandoned = self._epoch
+        self._in_epoch = False
+        self._changed.notify_all()
+
+    def _alive(self, epoch: int) -> bool:
+        if self._closed:
+            raise ClosedError("this loader was closed while it was in use")
+        return epoch == self._epoch and self._in_epoch
+
+    def _may_feed(self) -> bool:
+        """Is it this loader's turn? Yes if nobody is in mid-epoch, or if it yielded last already."""
+        return not any(_busy(table.feeder, self) and table.last_user is not self for table in self._tables)
+
+    def poke(self) -> None:
+        """The window may have room again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop the thread and forget what waits. Idempotent."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(JOIN_SECONDS)
+            if self._thread.is_alive():
+                _log.warning(
+                    "the loader did not return within %.0f s; its thread is left behind", JOIN_SECONDS
+                )
+        with _FEEDERS:
+            if self._feeding:
+                self._give_up()
+        with self._changed:
+            self._queue.clear()
+            self._bytes = 0
+
+    # -- whose turn it is
+
+    def _take_over(self) -> None:
+        with _FEEDERS:
+            for table in self._tables:
+                if table.feeder is not None and table.feeder is not self:
+                    table.feeder._give_up()
+            with self._submitting:
+                for table in self._tables:
+                    table.feeder = self
+                self._feeding = True
+                self._submit_waiting()
+        self.poke()
+
+    def _give_up(self) -> None:
+        with self._submitting:
+            self._feeding = False
+            self._withdraw()
+            for table in self._tables:
+                if table.feeder is self:
+                    table.feeder = None
+
+    def _withdraw(self) -> None:
+        for table in self._tables:
+            table.drop_pending()
+        with self._changed:
+            for item in self._queue:
+                item.submitted = None
+
+    def _submit_waiting(self) -> None:
+        with self._changed:
+            items = [item for item in self._queue if item.submitted is None]
+        for item in items:
+            self._submit(item)
+
+    def _submit(self, item: _Item) -> None:
+        """Tell the tables a minibatch's ids; an id outside of a table is the minibatch's error."""
+        if item.prepared is None or item.error is not None:
+            return
+        try:
+            item.submitted = [
+                table.submit(
+                    *parts,
+                    waiting_bytes=item.nbytes if table is self._lead else 0,
+                    sampling_seconds=item.seconds,
+                )
+                for table, parts in zip(self._tables, item.prepared.ids)
+            ]
+        except Exception as error:
+            item.error = error
+        item.seconds = 0.0  # counted once, however often the minibatch is submitted
+
+    # -- the sampling thread's side
+
+    def _run(self) -> None:
+        epoch = 0
+        while not self._closed:
+            if self._wait_for_turn(epoch):
+                self._sample_epoch(epoch)
+            epoch += 1
+
+    def _sample_epoch(self, epoch: int) -> None:
+        iterator: Iterator[Any] | None = None
+        while True:
+            began = time.perf_counter()
+            item = _Item(epoch)
+            try:
+                if iterator is None:
+                    iterator = iter(self._loader)
+                minibatch = next(iterator)
+                item.seconds = time.perf_counter() - began
+                item.prepared = self._prepare(minibatch)
+                del minibatch
+            except StopIteration:
+                pass
+            except BaseException as error:  # whatever it is, the training loop gets it
+                item.error = error
+            final = item.prepared is None
+            if self._append(item) and (final or self._wait_for_turn(epoch)):
+                if final:
+                    return
+                continue
+            if not final and self._abandon is not None:
+                self._abandon(iterator)
+            return
+
+    def _append(self, item: _Item) -> bool:
+        """Queue an item; False where its epoch is of no use any more."""
+        with self._submitting:
+            with self._changed:
+                if self._closed or item.epoch <= self._abandoned:
+                    return False
+            if self._feeding:
+                self._submit(item)
+            with self._changed:
+                self._queue.append(item)
+                self._bytes += item.nbytes
+                self._changed.notify_all()
+        return True
+
+    def _wait_for_turn(self, epoch: int) -> bool:
+        """Wait until another minibatch of ``epoch`` is wanted; False where it never will be."""
+        with self._changed:
+            while not self._closed and epoch > self._abandoned and not self._wants(epoch):
+                self._changed.wait()
+            return not self._closed and epoch > self._abandoned
+
+    def _wants(self, epoch: int) -> bool:
+        if epoch > self._epoch and not self._may_run_into(epoch):
+            return False
+        waiting = len(self._queue)
+        if waiting == 0:
+            return True
+        lead = self._lead
+        if lead is None or lead.remote_rows == 0:
+            return waiting < LOCAL_MINIBATCHES and self._bytes < self._waiting_bytes
+        bound = self._waiting_bytes + lead.waiting_share
+        if not self._feeding or waiting >= MAX_MINIBATCHES or self._bytes >= bound:
+            return False
+        try:
+            return waiting <= lead.plan.depth or lead.wants_more()
+        except ClosedError:
+            return False  # the trainer learns of it from the minibatches that wait
+
+    def _may_run_into(self, epoch: int) -> bool:
+        """Sample for an epoch not begun yet: the very next one, while the present one goes on well."""
+        promised = self._epochs is None or epoch < self._epochs
+        faulty = bool(self._queue) and self._queue[-1].error is not None
+        mine = self._feeding or not self._tables
+        return promised and mine and self._in_epoch and not faulty and epoch == self._epoch + 1
+
+    def _drop_abandoned(self) -> bool:
+        dropped = False
+        while self._queue and self._queue[0].epoch <= self._abandoned:
+            self._bytes -= self._queue.popleft().nbytes
+            dropped = True
+        return dropped
+
+
+def _busy(feeder: Lookahead | None, other_than: Lookahead) -> bool:
+    """Is the table in the hands of another loader that is in the middle of an epoch?"""
+    return feeder is not None and feeder is not other_than and feeder._in_epoch and not feeder._closed

@@ -1,0 +1,184 @@
+"""What a run measures: totals since the start, and their difference over one interval.
+
+Schema 1, one JSON object a line (`kind` is "start", "interval" or "end"), all numbers of one rank and tensor:
+
+====================  ==============================================================================
+field                 meaning
+====================  ==============================================================================
+ids_requested         ids asked for, local ones and repetitions included
+rows_requested        remote rows asked for, each once per minibatch: what moves without a buffer
+rows_hit              of these, found in the buffer
+rows_moved            rows that crossed the transport
+rows_merged           rows asked for while already on their way, so not fetched twice
+rows_saved            rows_requested - rows_moved
+rows_replaced         rows moved for the buffer's sake alone (the paper's replacement fetches)
+rows_evicted          rows that left the buffer
+rows_read_unplanned   remote rows asked for that no minibatch of the window had announced
+hit_rate              rows_hit / rows_requested of this interval; 0 where nothing was requested
+bytes_*               the same in bytes: rows x row_bytes
+seconds_wall          from the first minibatch of the interval to the first of the next
+seconds_sampling      the loader at work, on the sampling thread (overlaps the rest)
+seconds_fetching      at least one fetch under way (overlaps the rest)
+seconds_stalled       the trainer waited: seconds_stalled_sampling for a minibatch to be sampled,
+                      seconds_stalled_fetching for rows
+seconds_gathering     copying rows into the batch
+seconds_training      what is left of seconds_wall: the user's own work
+capacity_rows         rows that the buffer may hold; cached_rows: that it holds
+window_rows           remote requests that wait in the window; also window_minibatches and
+                      window_bytes (its bookkeeping)
+waiting_bytes         blocks of sampled minibatches that wait for the trainer
+staging_bytes_peak    most bytes of fetched rows that ever waited
+verified_rows         rows compared with the stock pull (``verify=``); differing_rows among them
+refused_decisions     controller answers that could not be used, since the start
+plan                  the plan in force, in its text form
+====================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from rudder.plan import Plan
+
+SCHEMA = 1
+
+#: Totals that grow; an interval's value is the difference of two snapshots. The first eight are rows.
+GROWING = (
+    "ids_requested",
+    "rows_requested",
+    "rows_hit",
+    "rows_moved",
+    "rows_merged",
+    "rows_replaced",
+    "rows_evicted",
+    "rows_read_unplanned",
+    "seconds_wall",
+    "seconds_sampling",
+    "seconds_fetching",
+    "seconds_stalled_sampling",
+    "seconds_stalled_fetching",
+    "seconds_gathering",
+    "verified_rows",
+    "differing_rows",
+)
+#: Values that hold at one moment.
+GAUGES = (
+    "capacity_rows",
+    "cached_rows",
+    "window_rows",
+    "window_minibatches",
+    "window_bytes",
+    "waiting_bytes",
+    "staging_bytes_peak",
+    "refused_decisions",
+)
+
+
+@dataclass(frozen=True)
+class IntervalMetrics:
+    """What happened to one tensor on one rank over one interval (or over the whole run, see `total`)."""
+
+    tensor: str
+    rank: int
+    interval: int
+    minibatches: int
+    plan: Plan
+    row_bytes: int
+    ids_requested: int = 0
+    rows_requested: int = 0
+    rows_hit: int = 0
+    rows_moved: int = 0
+    rows_merged: int = 0
+    rows_replaced: int = 0
+    rows_evicted: int = 0
+    rows_read_unplanned: int = 0
+    seconds_wall: float = 0.0
+    seconds_sampling: float = 0.0
+    seconds_fetching: float = 0.0
+    seconds_stalled_sampling: float = 0.0
+    seconds_stalled_fetching: float = 0.0
+    seconds_gathering: float = 0.0
+    verified_rows: int = 0
+    differing_rows: int = 0
+    capacity_rows: int = 0
+    cached_rows: int = 0
+    window_rows: int = 0
+    window_minibatches: int = 0
+    window_bytes: int = 0
+    waiting_bytes: int = 0
+    staging_bytes_peak: int = 0
+    refused_decisions: int = 0
+
+    @property
+    def rows_saved(self) -> int:
+        """Rows that a run without a buffer would have moved, and this one did not."""
+        return self.rows_requested - self.rows_moved
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the remote rows found in the buffer, in [0, 1]."""
+        return self.rows_hit / self.rows_requested if self.rows_requested else 0.0
+
+    @property
+    def seconds_stalled(self) -> float:
+        """Seconds that the trainer waited, for a sampled minibatch or for rows."""
+        return self.seconds_stalled_sampling + self.seconds_stalled_fetching
+
+    @property
+    def seconds_training(self) -> float:
+        """Seconds of the user's own work."""
+        return max(0.0, self.seconds_wall - self.seconds_stalled - self.seconds_gathering)
+
+    def to_json(self) -> dict[str, Any]:
+        """A flat dictionary of plain values: the fields of the schema."""
+        values = asdict(self)
+        values["plan"] = str(self.plan)
+        values["rows_saved"] = self.rows_saved
+        values["hit_rate"] = round(self.hit_rate, 6)
+        values["seconds_stalled"] = self.seconds_stalled
+        values["seconds_training"] = self.seconds_training
+        for name in ("requested", "hit", "moved", "saved"):
+            values[f"bytes_{name}"] = values[f"rows_{name}"] * self.row_bytes
+        return _rounded(values)
+
+
+def difference(
+    earlier: Mapping[str, int | float],
+    later: Mapping[str, int | float],
+    *,
+    tensor: str,
+    rank: int,
+    interval: int,
+    minibatches: int,
+    plan: Plan,
+    row_bytes: int,
+) -> IntervalMetrics:
+    """Metrics of the time between two snapshots; names that a snapshot lacks count as 0."""
+    values: dict[str, Any] = {name: later.get(name, 0) - earlier.get(name, 0) for name in GROWING}
+    values.update({name: later.get(name, 0) for name in GAUGES})
+    return IntervalMetrics(
+        tensor=tensor,
+        rank=rank,
+        interval=interval,
+        minibatches=minibatches,
+        plan=plan,
+        row_bytes=row_bytes,
+        **values,
+    )
+
+
+def total(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sum of several `to_json` values (tensors or ranks): growing numbers added up, one hit rate."""
+    names = [field.name for field in fields(IntervalMetrics) if field.name in GROWING]
+    names += ["rows_saved", "seconds_stalled", "seconds_training"]
+    names += ["bytes_requested", "bytes_hit", "bytes_moved", "bytes_saved"]
+    result: dict[str, Any] = {name: sum(part.get(name, 0) for part in parts) for name in names}
+    requested = result["rows_requested"]
+    result["hit_rate"] = round(result["rows_hit"] / requested, 6) if requested else 0.0
+    return _rounded(result)
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}

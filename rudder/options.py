@@ -1,0 +1,72 @@
+"""Everything that may be chosen when a tensor is attached, as one value."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.agent.controller import ControllerLike
+from rudder.config import Capacity
+from rudder.errors import ConfigError
+from rudder.meter import MetricsCallback
+from rudder.plan import PRIORS, Plan
+
+#: What to do with rows that differ from the stock pull: nothing (no comparison), raise VerifyError, or
+#: count them.
+Verify = Union[bool, str]
+PriorLike = Union[str, NDArray[np.floating[Any]], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of one `Prefetcher`. Raises ConfigError for values that cannot work."""
+
+    #: Rows that the buffer holds: a fraction of the halo, rows, or memory ("2GiB").
+    capacity: Capacity = 0.25
+    #: Replacement policy, see `rudder._core.policy_names()`.
+    policy: str = "lookahead"
+    #: Worth beyond the window: a name of `rudder.plan.PRIORS`, or an array with one number >= 0 per row of
+    #: the table.
+    prior: PriorLike = "vip"
+    #: The plan to start with; its `prior` is overruled by the option of that name.
+    plan: Plan = field(default_factory=Plan)
+    #: "default", "rule", or an object with ``decide(metrics) -> Plan``.
+    controller: ControllerLike = "default"
+    #: Seconds until a fetch that got no answer fails (and the fallback transport is tried, where there is
+    #: one).
+    deadline: float = 30.0
+    #: Bound on fetched rows that wait for their minibatch, in bytes or as text ("256MiB").
+    staging: int | str = "256MiB"
+    #: Threads that copy rows; 0: as many as the core thinks right.
+    threads: int = 0
+    #: True or "raise": compare each batch with the stock pull and raise VerifyError; "count": count what
+    #: differs.
+    verify: Verify = False
+    #: Folder for metrics; by default the one that RUDDER_OUT names, if any.
+    metrics_dir: str | os.PathLike[str] | None = None
+    #: Called with the `IntervalMetrics` of every interval.
+    on_metrics: MetricsCallback | None = None
+    #: Folder for the record of accesses; by default the one that RUDDER_RECORD names, if any.
+    record: str | os.PathLike[str] | None = None
+    #: Number of this trainer, for the names of files.
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the table."""
+        if isinstance(self.prior, str) and self.prior not in PRIORS:
+            raise ConfigError(f"prior {self.prior!r}: use {', '.join(PRIORS)}, or an array")
+        if self.verify not in (False, True, "raise", "count"):
+            raise ConfigError(f"verify={self.verify!r}: use False, True (same as 'raise') or 'count'")
+        if not self.deadline > 0:
+            raise ConfigError(f"deadline of {self.deadline} s: it must be above 0")
+
+    @property
+    def first_plan(self) -> Plan:
+        """The plan to start with."""
+        if self.prior is None:
+            return self.plan.but(prior="none")
+        return self.plan.but(prior=self.prior if isinstance(self.prior, str) else "given")

@@ -1,0 +1,342 @@
+"""A table of feature rows behind a buffer: the public engine, over any `FeatureSource`.
+
+It composes the compiled core (buffer, window, policy, fetches) with metering and steering, and holds no
+algorithm.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder import lifetime
+from rudder.agent import make_controller
+from rudder.claims import Claims, Taken
+from rudder.config import ENV_OUT, ENV_RECORD, folder_from, parse_bytes, rows_of_capacity
+from rudder.errors import ConfigError, RudderError, VerifyError
+from rudder.meter import Meter
+from rudder.metrics import IntervalMetrics
+from rudder.minibatch import Minibatch, joined
+from rudder.options import Options
+from rudder.plan import Plan
+from rudder.prior import Priors
+from rudder.recorder import Recorder
+from rudder.run_folder import RunFolder
+from rudder.source import Bytes, FeatureSource, Ids, as_ids, as_rows
+from rudder.steering import Steering
+
+if TYPE_CHECKING:
+    from rudder.loader import PrefetchLoader
+    from rudder.lookahead import Lookahead
+
+_tables = itertools.count()
+
+
+class Prefetcher:
+    """Rows of one table, by id, most of them here before they are asked for.
+
+    ``prefetcher[ids]`` always returns exactly the source's rows, prefetched or not. Any method may be
+    called from any thread; `announce` and the rows of announced minibatches belong to one, the trainer's.
+    """
+
+    def __init__(self, source: FeatureSource, options: Options | None = None) -> None:
+        """Open the buffer over ``source``. Raises ConfigError or ArenaError."""
+        from rudder import _core
+
+        self.source = source
+        self.options = options = options or Options()
+        if source.row_bytes <= 0:
+            raise ConfigError(f"{source.name}: rows of {source.row_bytes} bytes cannot be prefetched")
+        starts = np.ascontiguousarray(source.part_starts, dtype=np.int64)
+        self.rows = int(starts[-1])
+        local = (int(starts[source.local_part]), int(starts[source.local_part + 1]))
+        self.remote_rows = self.rows - (local[1] - local[0])
+        self.capacity_rows = rows_of_capacity(
+            options.capacity,
+            halo_rows=source.halo_rows,
+            remote_rows=self.remote_rows,
+            row_bytes=source.row_bytes,
+        )
+        self._steering = Steering(make_controller(options.controller), options.first_plan)
+        self._priors = Priors(source, options.prior, local)
+        table = next(_tables)
+        record = folder_from(options.record, ENV_RECORD)
+        plan, prior = self._priors.start(self._steering.plan)
+        self._steering.accept(plan)
+        self._core = _core.Prefetcher(
+            table=table,
+            row_bytes=source.row_bytes,
+            part_starts=starts,
+            local_part=source.local_part,
+            local_rows=source.local_rows,
+            routes=source.routes(table),
+            capacity_rows=self.capacity_rows,
+            window_rows=self._window_rows(plan),
+            depth=plan.depth,
+            policy=options.policy,
+            prior=prior,
+            staging_bytes=parse_bytes(options.staging),
+            deadline_s=options.deadline,
+            record=record is not None,
+            **({"threads": options.threads} if options.threads else {}),
+        )
+        if plan.buffer_share < 100 or not plan.replace:
+            # The arena is made for the whole memory, so that a later plan may give it back to the buffer.
+            self._core.steer(capacity_rows=self._buffer_rows(plan), replace=plan.replace)
+        self._claims = Claims(self._core, source.row_bytes)
+        self._closing = threading.Lock()
+        self._closed = False
+        #: The loader that fills the window now; see `rudder.lookahead`.
+        self.feeder: Lookahead | None = None
+        #: The loader that yielded last.
+        self.last_user: Lookahead | None = None
+        folder = folder_from(options.metrics_dir, ENV_OUT)
+        self._meter = Meter(
+            self._core.counters,
+            tensor=source.name,
+            rank=options.rank,
+            row_bytes=source.row_bytes,
+            folder=RunFolder(folder, options.rank) if folder is not None else None,
+            callback=options.on_metrics,
+        )
+        self._recorder = (
+            Recorder(record, source.name, options.rank, self._description(), self._core.drain_record)
+            if record is not None
+            else None
+        )
+        self._meter.start(self._description())
+        lifetime.register_table(self)
+
+    # -- rows
+
+    def __len__(self) -> int:
+        """Rows of the table."""
+        return self.rows
+
+    def __getitem__(self, ids: Any) -> NDArray[Any]:
+        """The rows of ``ids`` (integers [n], in any order, repetitions allowed), as a new array."""
+        wanted = as_ids(ids, self.rows)
+        out = np.empty((len(wanted), *self.source.row_shape), dtype=self.source.dtype)
+        self.read_into(wanted, as_rows(out))
+        return out
+
+    def read_into(self, ids: Ids, out: Bytes) -> None:
+        """Copy the rows of ``ids`` (int64 [n]) into ``out`` (uint8 [n, row_bytes], C-contiguous).
+
+        Where they are those of a minibatch announced before, its prefetched rows are used; any others are
+        read now. Raises IdError, TransportError, DeadlineError, ClosedError; with verify=True also
+        VerifyError.
+        """
+        if len(ids) == 0:
+            return
+        taken = self._claims.read(ids, out)
+        if taken is None:
+            began = time.perf_counter()
+            self._core.read(ids, out)
+            self._meter.add(seconds_stalled_fetching=time.perf_counter() - began)
+        else:
+            self._account(taken)
+        if self.options.verify:
+            self._compare(ids, out)
+
+    def invalidate(self, ids: Any | None = None) -> None:
+        """The source's rows of ``ids`` (None: all) changed, by this process or another: fetch them anew."""
+        self._core.invalidate(None if ids is None else as_ids(ids, self.rows))
+        self._claims.forget_staged()
+
+    def _account(self, taken: Taken) -> None:
+        self._meter.add(seconds_stalled_fetching=taken.waited, seconds_gathering=taken.gathering)
+        if taken.seq is None:
+            return
+        if self._recorder is not None:
+            self._recorder.began(taken.seq, taken.waited)
+        self._poke()
+
+    def _compare(self, ids: Ids, out: Bytes) -> None:
+        truth = self.source.pull(ids)
+        differing = np.flatnonzero((truth != out).any(axis=1))
+        self._meter.add(verified_rows=len(ids), differing_rows=len(differing))
+        if len(differing) and self.options.verify != "count":
+            raise VerifyError(
+                f"{self.source.name}: {len(differing)} of {len(ids)} rows differ from the stock pull; "
+                f"first ids: {ids[differing[:8]].tolist()}"
+            )
+
+    # -- minibatches
+
+    def submit(
+        self, *parts: NDArray[Any], waiting_bytes: int = 0, sampling_seconds: float = 0.0
+    ) -> Minibatch:
+        """Append a minibatch to the window: its rows will be here when it is announced and asked for.
+
+        ``parts``: integer arrays of ids, usually one. ``waiting_bytes``: what its blocks occupy while they
+        wait. Raises IdError, ClosedError.
+        """
+        ids = as_ids(joined(parts), self.rows)
+        self._priors.count(ids, self._steering.plan)
+        self._meter.add(seconds_sampling=sampling_seconds)
+        minibatch = Minibatch(self._core.submit(ids, waiting_bytes), parts)
+        if self._recorder is not None:
+            self._recorder.sampled(minibatch.seq, sampling_seconds)
+        return minibatch
+
+    def announce(self, minibatch: Minibatch | None, waited: float = 0.0) -> None:
+        """The trainer begins this minibatch now (None: one that was not submitted); ends the interval where
+        it is due.
+
+        ``waited``: seconds that it waited for the minibatch to be sampled.
+        """
+        self._meter.add(seconds_stalled_sampling=waited)
+        if self._meter.minibatch() >= self._steering.plan.interval:
+            self._end_interval()
+        if minibatch is None:
+            return
+        taken = self._claims.announce(minibatch)
+        if taken is not None:
+            self._account(taken)
+
+    def wants_more(self) -> bool:
+        """Does the window want another minibatch?"""
+        return self._core.wait_room(0.0)
+
+    def drop_pending(self) -> None:
+        """Forget all minibatches that were submitted and whose rows were not asked for yet."""
+        self._claims.drop()
+
+    def finish_epoch(self) -> None:
+        """The trainer is done with every minibatch whose rows it asked for; they need not be kept."""
+        self._claims.finish()
+
+    def iterate(
+        self,
+        minibatches: Iterable[Any],
+        ids: Callable[[Any], Any] = lambda minibatch: minibatch,
+        **settings: Any,
+    ) -> PrefetchLoader:
+        """Yield what ``minibatches`` yields, reading ahead of the trainer and prefetching ``ids(minibatch)``.
+
+        ``settings`` are those of `rudder.loader.PrefetchLoader`.
+        """
+        from rudder.loader import PrefetchLoader
+        from rudder.lookahead import Prepared
+
+        def prepare(minibatch: Any) -> Prepared:
+            kept = np.array(ids(minibatch))
+            return Prepared(minibatch, kept.nbytes, [[kept]])
+
+        return PrefetchLoader(minibatches, [self], prepare, **settings)
+
+    # -- steering
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self._steering.plan
+
+    @property
+    def waiting_share(self) -> int:
+        """Bytes of the buffer's memory that the plan in force gives to waiting blocks."""
+        return (self.capacity_rows - self._buffer_rows(self.plan)) * self.source.row_bytes
+
+    def replan(self, **changes: Any) -> Plan:
+        """Change fields of the plan in force now, between intervals; the controller goes on from there."""
+        plan = self.plan.but(**changes)
+        self._apply(plan)
+        return plan
+
+    def _apply(self, plan: Plan) -> None:
+        """Bring a plan into force. Raises RudderError where it cannot be, and leaves the old one."""
+        prior = self._priors.change(self.plan, plan)
+        if self._recorder is not None and prior is not None:
+            self._recorder.prior(prior)
+        self._core.steer(
+            capacity_rows=self._buffer_rows(plan),
+            window_rows=self._window_rows(plan),
+            depth=plan.depth,
+            prior=prior,
+            replace=plan.replace,
+        )
+        self._steering.accept(plan.but(rebuild=False))
+        self._poke()
+
+    def _poke(self) -> None:
+        """The window may have got room."""
+        if self.feeder is not None:
+            self.feeder.poke()
+
+    def _end_interval(self) -> None:
+        metrics = self._meter.end_interval(self.plan, self._steering.refused)
+        if self._recorder is not None:
+            self._recorder.drain()
+        plan = self._steering.step(metrics)
+        if plan == self.plan and plan.prior != "frequency":
+            return
+        try:
+            self._apply(plan)
+        except RudderError as error:
+            self._steering.refuse(f"answered a plan that cannot be applied ({plan}): {error}")
+
+    def _buffer_rows(self, plan: Plan) -> int:
+        return self.capacity_rows * plan.buffer_share // 100
+
+    def _window_rows(self, plan: Plan) -> int:
+        return round(plan.window * self._buffer_rows(plan))
+
+    # -- what it knows of itself
+
+    def metrics(self) -> IntervalMetrics:
+        """Totals since the start."""
+        return self._meter.total(self.plan, self._steering.refused)
+
+    def route_state(self) -> list[dict[str, object]]:
+        """Per partition: the transport in use, whether it is a fallback, and why."""
+        return self._core.route_state()
+
+    def _description(self) -> dict[str, Any]:
+        source = self.source
+        return {
+            "policy": self.options.policy,
+            "plan": str(self.plan),
+            "rows": self.rows,
+            "remote_rows": self.remote_rows,
+            "halo_rows": source.halo_rows,
+            "row_bytes": source.row_bytes,
+            "row_shape": list(source.row_shape),
+            "dtype": str(source.dtype),
+            "partitions": len(source.part_starts) - 1,
+            "local_part": source.local_part,
+            "capacity_rows": self._buffer_rows(self.plan),
+            "window_rows": self._window_rows(self.plan),
+            "memory": self._core.memory(),
+            "routes": self._core.route_state(),
+        }
+
+    def close(self) -> None:
+        """Write the last metrics and stop all threads; waiting calls raise ClosedError. Idempotent."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        try:
+            self._meter.finish(self.plan, self._steering.refused, failed=lifetime.failing())
+            if self._recorder is not None:
+                self._recorder.close()
+        finally:
+            self._core.close()
+            close = getattr(self._steering.controller, "close", None)
+            if callable(close):
+                close()
+
+    def __enter__(self) -> Prefetcher:
+        """Use as a context: closed at its end."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close."""
+        self.close()

@@ -1,0 +1,83 @@
+"""Metrics on disk: one JSON-lines file per rank and tensor, and one `summary.json` for the whole run.
+
+Several ranks, on several machines, may share one folder. Each writes `rank-<r>.<tensor>.jsonl` and its own
+`rank-<r>.summary.json`; whoever writes last merges these into `summary.json`. Summaries are written at
+every interval's end, so that a killed run leaves one whose `state` is "running".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rudder.metrics import SCHEMA, total
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
+
+
+class RunFolder:
+    """Writes one rank's metrics. Thread-safe."""
+
+    def __init__(self, path: Path, rank: int) -> None:
+        """Create the folder where it is missing. Raises OSError where it cannot be written."""
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.rank = rank
+        self._lock = threading.Lock()
+        self._tensors: dict[str, dict[str, Any]] = {}
+        self._fresh: set[str] = set()
+
+    def append(self, tensor: str, kind: str, values: dict[str, Any]) -> None:
+        """Add one line to the tensor's file; the first line of a run starts the file anew."""
+        name = f"rank-{self.rank}.{_UNSAFE.sub('_', tensor)}.jsonl"
+        line = json.dumps({"schema": SCHEMA, "kind": kind, **values}) + "\n"
+        with self._lock:
+            mode = "a" if name in self._fresh else "w"
+            self._fresh.add(name)
+            with (self.path / name).open(mode, encoding="utf-8") as file:
+                file.write(line)
+
+    def summarise(self, tensor: str, state: str, values: dict[str, Any]) -> None:
+        """Record a tensor's totals (`state`: "running", "finished", "failed") and merge all summaries."""
+        with self._lock:
+            self._tensors[tensor] = {"state": state, **values}
+            own = {"schema": SCHEMA, "rank": self.rank, "tensors": self._tensors}
+            _write_whole(self.path / f"rank-{self.rank}.summary.json", own)
+            with _locked(self.path):
+                _write_whole(self.path / "summary.json", merge(self.path))
+
+
+def merge(folder: Path) -> dict[str, Any]:
+    """The summary of a run: every rank's tensors, and all of them together."""
+    ranks = []
+    for path in sorted(folder.glob("rank-*.summary.json"), key=lambda path: (len(path.name), path.name)):
+        ranks.append(json.loads(path.read_text(encoding="utf-8")))
+    tensors = [tensor for rank in ranks for tensor in rank["tensors"].values()]
+    states = {tensor["state"] for tensor in tensors}
+    state = next((name for name in ("failed", "running") if name in states), "finished")
+    return {"schema": SCHEMA, "state": state, "total": total(tensors), "ranks": ranks}
+
+
+def _write_whole(path: Path, value: dict[str, Any]) -> None:
+    """Readers see the old file or the new one, never half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time merges; the lock is on the folder itself and goes with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
