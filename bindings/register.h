@@ -3,4 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
+void register_errors(pybind11::module_& m);
+void register_prior(pybind11::module_& m);
+void register_transports(pybind11::module_& m);
+void register_prefetcher(pybind11::module_& m);
 void register_replay(pybind11::module_& m);
