@@ -11,7 +11,9 @@ if(RUDDER_CUDA_SOURCES AND NOT RUDDER_WITH_CUDA STREQUAL "OFF")
     find_package(CUDAToolkit REQUIRED)
     message(STATUS "CUDA ${CMAKE_CUDA_COMPILER_VERSION}: building the GPU kernels")
     target_sources(rudder_core PRIVATE ${RUDDER_CUDA_SOURCES})
-    set_target_properties(rudder_core PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+    set_target_properties(rudder_core PROPERTIES
+      CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON
+      CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
     target_compile_definitions(rudder_core PUBLIC RUDDER_HAVE_CUDA)
     target_link_libraries(rudder_core PUBLIC CUDA::cudart_static)
   elseif(RUDDER_WITH_CUDA STREQUAL "ON")
