@@ -1,31 +1,36 @@
 #include "common/prior.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <numeric>
 
 #include "common/error.h"
 
 namespace rudder {
 
 std::shared_ptr<const Prior> Prior::from_worth(std::span<const float> worth) {
-  float low = std::numeric_limits<float>::infinity();
-  float high = 0;
+  // Worth on a log scale: the upper half of a float's bits, steps of 0.4 to 0.8%.
+  constexpr int kShift = 16;
+  std::vector<double> mass(1u << (32 - kShift));
   for (const float w : worth) {
     if (!std::isfinite(w) || w < 0)
       throw Error(ErrorCode::kConfig, "a prior must be finite and >= 0 for every row");
-    if (w > 0) low = std::min(low, w);
-    high = std::max(high, w);
+    mass[std::bit_cast<std::uint32_t>(std::abs(w)) >> kShift] += std::sqrt(static_cast<double>(w));
+  }
+  // Level of each step by the mass below it.
+  const double total = std::accumulate(mass.begin(), mass.end(), 0.0);
+  std::vector<std::uint8_t> level(mass.size());
+  double below = 0;
+  for (std::size_t step = 0; step < mass.size(); ++step) {
+    level[step] = static_cast<std::uint8_t>(1 + std::min(254.0, total > 0 ? 255.0 * below / total : 0.0));
+    below += mass[step];
   }
   auto prior = std::make_shared<Prior>();
-  prior->levels_.resize(worth.size());
   prior->worth_.assign(worth.begin(), worth.end());
-  const float log_low = std::log(low);
-  // Levels 1..255 for positive worth; one level is enough where all are equal.
-  const float scale = high > low ? 254.0f / (std::log(high) - log_low) : 0.0f;
+  prior->levels_.resize(worth.size());
   std::transform(worth.begin(), worth.end(), prior->levels_.begin(), [&](float w) -> std::uint8_t {
-    if (w <= 0) return 0;
-    const float level = 1.0f + (std::log(w) - log_low) * scale;
-    return static_cast<std::uint8_t>(std::clamp(level + 0.5f, 1.0f, 255.0f));
+    return w > 0 ? level[std::bit_cast<std::uint32_t>(w) >> kShift] : 0;
   });
   return prior;
 }

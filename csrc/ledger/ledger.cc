@@ -57,7 +57,7 @@ void Ledger::unstage_before(Seq seq) {
   staged_from_ = std::max(staged_from_, seq);
 }
 
-Seq Ledger::foresee(std::span<const NodeId> ids) {
+Seq Ledger::foresee(std::span<const NodeId> ids, std::span<std::uint32_t> places) {
   release_last();
   const std::size_t n = ids.size();
   keys_.resize(n);
@@ -70,7 +70,8 @@ Seq Ledger::foresee(std::span<const NodeId> ids) {
       row = index_.find(ids[i]);  // a repeated id may have been tracked meanwhile
       if (row == kNoRow) row = track(ids[i]);
     }
-    window_.add(row);
+    const std::uint32_t place = window_.add(row);
+    if (!places.empty()) places[i] = place;
   }
   const Seq seq = window_.commit();
   policy_->foresee(window_.first_needed(), seq);
@@ -84,7 +85,7 @@ const Verdict& Ledger::execute() {
   return execute_current(true);
 }
 
-const Verdict& Ledger::execute_now(std::span<const NodeId> ids) {
+const Verdict& Ledger::execute_now(std::span<const NodeId> ids, std::span<std::uint32_t> places) {
   release_last();
   keys_.resize(ids.size());
   index_.find(ids, keys_);
@@ -97,12 +98,15 @@ const Verdict& Ledger::execute_now(std::span<const NodeId> ids) {
       row = index_.find(ids[i]);
       if (row == kNoRow) row = track(ids[i]);
     }
-    if (rows_[row].in_step) continue;
-    rows_[row].in_step = true;
-    current_.rows.push_back(row);
-    current_.next_use.push_back(window_.first(row));
+    std::uint32_t& place = rows_[row].place;
+    if (place == kNowhere) {
+      place = static_cast<std::uint32_t>(current_.rows.size());
+      current_.rows.push_back(row);
+      current_.next_use.push_back(window_.first(row));
+    }
+    if (!places.empty()) places[i] = place;
   }
-  for (const RowKey row : current_.rows) rows_[row].in_step = false;
+  for (const RowKey row : current_.rows) rows_[row].place = kNowhere;
   return execute_current(false);
 }
 
@@ -196,6 +200,14 @@ void Ledger::set_prior(std::shared_ptr<const Prior> prior) {
   ids_.resize(rows_.size());
   for (std::size_t row = 0; row < rows_.size(); ++row) ids_[row] = rows_[row].id;
   policy_->set_prior(std::move(prior), ids_);
+}
+
+std::vector<NodeId> Ledger::tracked_ids() const {
+  std::vector<NodeId> ids;
+  ids.reserve(index_.size());
+  for (const Row& row : rows_)
+    if (row.tracked) ids.push_back(row.id);
+  return ids;
 }
 
 std::size_t Ledger::bytes() const {

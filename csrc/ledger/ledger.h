@@ -50,14 +50,15 @@ class Ledger {
   // Throws Error(kConfig) for an unknown policy or a negative id space.
   explicit Ledger(const LedgerConfig& config);
 
-  // Appends a minibatch to the window. Repeated ids count once. REQUIRES ids in [0, id_space).
-  Seq foresee(std::span<const NodeId> ids);
+  // Appends a minibatch to the window. Repeated ids count once: places[i], where asked for, is the position of ids[i]
+  // among the minibatch's distinct rows. REQUIRES ids in [0, id_space); places empty or as long as ids.
+  Seq foresee(std::span<const NodeId> ids, std::span<std::uint32_t> places = {});
 
   // Executes the oldest minibatch of the window. REQUIRES window().minibatches() > 0.
   const Verdict& execute();
 
   // Executes a minibatch that nobody foresaw, before those of the window. It is not staged for later ones.
-  const Verdict& execute_now(std::span<const NodeId> ids);
+  const Verdict& execute_now(std::span<const NodeId> ids, std::span<std::uint32_t> places = {});
 
   // Empties the window without executing it.
   void drop_pending();
@@ -80,6 +81,7 @@ class Ledger {
   std::span<const RowKey> evicted() const { return outcome_.evicted; }
   void set_depth(std::size_t depth) { depth_ = depth; }
   void set_prior(std::shared_ptr<const Prior> prior);
+  void allow_replacement(bool allow) { policy_->allow_replacement(allow); }
 
   const Window& window() const { return window_; }
   const Policy& policy() const { return *policy_; }
@@ -87,18 +89,20 @@ class Ledger {
   // Keys lie in [0, keys()); arrays of the caller that are indexed by key must be at least this long.
   std::size_t keys() const { return rows_.size(); }
   std::size_t tracked() const { return index_.size(); }
+  std::vector<NodeId> tracked_ids() const;
   // Index, window and policy, without what the policy allocates for itself.
   std::size_t bytes() const;
   // Rows staged by minibatches before this one serve no later minibatch; their bytes may go.
   Seq staged_from() const { return staged_from_; }
 
  private:
+  static constexpr std::uint32_t kNowhere = ~0u;
   struct Row {
     NodeId id{};
     Seq staged_by = 0;
     bool tracked = false;
     bool staged = false;
-    bool in_step = false;  // scratch of execute_now: the step has the row already
+    std::uint32_t place = kNowhere;  // scratch of execute_now: the row's position in the step
   };
   struct Staged {
     Seq seq;

@@ -2,11 +2,11 @@
 
 namespace rudder {
 
-bool Window::add(RowKey row) {
+std::uint32_t Window::add(RowKey row) {
   const auto now = static_cast<std::uint32_t>(end_);
   Uses& uses = uses_[row];
   if (uses.pending != 0) {
-    if (uses.last == now) return false;
+    if (uses.last == now) return uses.last_at;
     // expand() counts back from end_, and every pending minibatch lies within the deque.
     Pending& earlier = pending_[expand(uses.last) - begin()];
     earlier.ahead[uses.last_at] = now - uses.last;
@@ -18,7 +18,7 @@ bool Window::add(RowKey row) {
   uses.last = now;
   uses.last_at = static_cast<std::uint32_t>(building_.rows.size());
   building_.rows.push_back(row);
-  return true;
+  return uses.last_at;
 }
 
 Seq Window::commit() {

@@ -31,10 +31,10 @@ class Window {
     if (keys > uses_.size()) uses_.resize(keys);
   }
 
-  // `open` begins minibatch end(), rows are added to it one by one, `commit` closes it. `add` returns false where
-  // this minibatch has the row already. REQUIRES row < reserved keys.
+  // `open` begins minibatch end(), rows are added to it one by one, `commit` closes it. `add` returns the
+  // row's position in the minibatch, the earlier one where it has the row already. REQUIRES row < reserved keys.
   void open() { first_needed_.clear(); }
-  bool add(RowKey row);
+  std::uint32_t add(RowKey row);
   void prefetch(RowKey row) const { __builtin_prefetch(&uses_[row], 1); }
   // Returns the number of the minibatch; `first_needed` then holds its rows that no earlier minibatch of the window needs.
   Seq commit();

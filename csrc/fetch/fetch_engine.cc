@@ -1,0 +1,234 @@
+#include "fetch/fetch_engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <optional>
+
+#include "common/error.h"
+
+namespace rudder {
+namespace {
+
+// How many ids of a failed fetch an error carries: enough to find the rows, not a log line of a megabyte.
+constexpr std::size_t kIdsInError = 8;
+
+// Several engines (one per table) may share a transport, so tickets are unique in the process.
+std::atomic<Ticket> tickets{1};
+
+}  // namespace
+
+class FetchEngine::Inbox final : public CompletionSink {
+ public:
+  struct Order {
+    FetchId id;
+    std::vector<Gather> gathers;
+  };
+  struct Mail {
+    std::deque<Order> orders;
+    std::deque<Completion> completions;
+    bool stop = false;
+  };
+
+  void complete(Completion completion) override {
+    const std::lock_guard lock(mutex_);
+    mail_.completions.push_back(std::move(completion));
+    wake_.notify_one();
+  }
+  void order(Order order) {
+    const std::lock_guard lock(mutex_);
+    mail_.orders.push_back(std::move(order));
+    wake_.notify_one();
+  }
+  void stop() {
+    const std::lock_guard lock(mutex_);
+    mail_.stop = true;
+    wake_.notify_one();
+  }
+  Mail wait(std::optional<Clock::time_point> until) {
+    std::unique_lock lock(mutex_);
+    const auto any = [this] { return mail_.stop || !mail_.orders.empty() || !mail_.completions.empty(); };
+    if (until)
+      wake_.wait_until(lock, *until, any);
+    else
+      wake_.wait(lock, any);
+    Mail mail = std::move(mail_);
+    mail_ = Mail{};
+    mail_.stop = mail.stop;
+    return mail;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  Mail mail_;
+};
+
+FetchEngine::FetchEngine(FetchConfig config, Done done)
+    : table_(config.table),
+      row_bytes_(config.row_bytes),
+      part_starts_(std::move(config.part_starts)),
+      done_(std::move(done)),
+      inbox_(std::make_shared<Inbox>()),
+      deadline_(config.deadline) {
+  if (config.deadline <= std::chrono::nanoseconds(0)) throw Error(ErrorCode::kConfig, "the deadline must be positive");
+  for (std::size_t part = 0; part < config.routes.size(); ++part) {
+    Ladder ladder;
+    std::string why;
+    for (auto& route : config.routes[part]) {
+      const Transport::Reach reach = route->reach(static_cast<PartId>(part), table_, row_bytes_);
+      if (reach.possible)
+        ladder.routes.push_back(std::move(route));
+      else
+        why += (why.empty() ? "" : "; ") + route->name() + ": " + reach.why_not;
+    }
+    if (ladder.routes.empty() && !why.empty())
+      throw Error(ErrorCode::kConfig, "no transport reaches partition " + std::to_string(part) + ": " + why);
+    ladder.why = why;
+    ladders_.push_back(std::move(ladder));
+  }
+  thread_ = std::thread([this] { progress(); });
+}
+
+FetchEngine::~FetchEngine() { close(); }
+
+void FetchEngine::fetch(FetchId id, std::vector<Gather> gathers) { inbox_->order({id, std::move(gathers)}); }
+
+void FetchEngine::progress() {
+  for (;;) {
+    std::optional<Clock::time_point> due;
+    for (const auto& [ticket, attempt] : attempts_) due = std::min(due.value_or(attempt.due), attempt.due);
+    Inbox::Mail mail = inbox_->wait(due);
+    if (mail.stop) break;
+    for (const Completion& completion : mail.completions) settle(completion.ticket, completion);
+    for (Inbox::Order& order : mail.orders) {
+      fetches_.emplace(order.id, Fetch{});
+      start(order.id, std::move(order.gathers));
+    }
+    const auto now = Clock::now();
+    std::vector<Ticket> late;
+    for (const auto& [ticket, attempt] : attempts_)
+      if (attempt.due <= now) late.push_back(ticket);
+    for (const Ticket ticket : late) {
+      const auto node = attempts_.extract(ticket);
+      if (node.empty()) continue;  // its fetch failed meanwhile
+      Attempt& attempt = node.mapped();
+      attempt.transport->cancel(ticket);
+      const std::string name = attempt.transport->name();
+      demote(std::move(attempt), ErrorCode::kDeadline, name + " did not answer within the deadline");
+    }
+  }
+  for (const auto& [ticket, attempt] : attempts_) attempt.transport->cancel(ticket);
+  attempts_.clear();
+}
+
+void FetchEngine::start(FetchId id, std::vector<Gather> gathers) {
+  // One ticket per transport: a transport that serves several peers asks them all at once.
+  std::vector<std::pair<std::shared_ptr<Transport>, std::vector<Gather>>> groups;
+  std::chrono::nanoseconds deadline;
+  {
+    const std::lock_guard lock(ladders_mutex_);
+    deadline = deadline_;
+    for (Gather& gather : gathers) {
+      const Ladder& ladder = ladders_[static_cast<std::size_t>(value(gather.peer))];
+      const auto& transport = ladder.routes[ladder.now];
+      auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == transport; });
+      if (group == groups.end()) group = groups.insert(groups.end(), {transport, {}});
+      group->second.push_back(std::move(gather));
+    }
+  }
+  Fetch& fetch = fetches_.at(id);
+  fetch.open += groups.size();
+  const auto due = Clock::now() + deadline;
+  for (auto& [transport, group] : groups) {
+    const Ticket ticket = tickets.fetch_add(1, std::memory_order_relaxed);
+    attempts_.emplace(ticket, Attempt{id, transport, group, due});
+    transport->submit(ticket, std::move(group), inbox_);
+  }
+}
+
+void FetchEngine::settle(Ticket ticket, const Completion& completion) {
+  auto node = attempts_.extract(ticket);
+  if (node.empty()) return;  // cancelled while its completion was on the way
+  Attempt& attempt = node.mapped();
+  if (completion.status == CompletionStatus::kFailed) {
+    const std::string name = attempt.transport->name();
+    demote(std::move(attempt), ErrorCode::kTransport, name + ": " + completion.message);
+    return;
+  }
+  const auto fetch = fetches_.find(attempt.fetch);
+  if (--fetch->second.open == 0) {
+    fetches_.erase(fetch);
+    done_(attempt.fetch, nullptr);
+  }
+}
+
+void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why) {
+  std::exception_ptr error;
+  {
+    const std::lock_guard lock(ladders_mutex_);
+    for (const Gather& gather : attempt.gathers) {
+      const auto part = static_cast<std::size_t>(value(gather.peer));
+      Ladder& ladder = ladders_[part];
+      // An earlier fetch may have moved this partition to the next route already.
+      if (ladder.routes[ladder.now] != attempt.transport) continue;
+      if (ladder.now + 1 < ladder.routes.size()) {
+        ++ladder.now;
+        ladder.why = why;
+        continue;
+      }
+      std::vector<std::int64_t> ids;
+      for (std::size_t i = 0; i < std::min(kIdsInError, gather.rows.size()); ++i)
+        ids.push_back(part_starts_[part] + gather.rows[i]);
+      error = std::make_exception_ptr(FetchError(
+          code,
+          std::to_string(gather.rows.size()) + " rows of partition " + std::to_string(part) + " could not be fetched: " + why +
+              "; no other transport is left for it",
+          static_cast<std::int32_t>(part), std::move(ids)));
+      break;
+    }
+  }
+  if (error) {
+    fail(attempt.fetch, error);
+    return;
+  }
+  --fetches_.at(attempt.fetch).open;
+  start(attempt.fetch, std::move(attempt.gathers));
+}
+
+void FetchEngine::fail(FetchId id, std::exception_ptr error) {
+  for (auto it = attempts_.begin(); it != attempts_.end();) {
+    if (it->second.fetch == id) {
+      it->second.transport->cancel(it->first);
+      it = attempts_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  fetches_.erase(id);
+  done_(id, error);
+}
+
+std::vector<RouteState> FetchEngine::routes() const {
+  const std::lock_guard lock(ladders_mutex_);
+  std::vector<RouteState> states;
+  for (const Ladder& ladder : ladders_) {
+    RouteState state;
+    if (!ladder.routes.empty()) state = {ladder.routes[ladder.now]->name(), ladder.now > 0, ladder.why};
+    states.push_back(std::move(state));
+  }
+  return states;
+}
+
+void FetchEngine::set_deadline(std::chrono::nanoseconds deadline) {
+  const std::lock_guard lock(ladders_mutex_);
+  deadline_ = deadline;
+}
+
+void FetchEngine::close() {
+  inbox_->stop();
+  const std::lock_guard lock(joining_);
+  if (thread_.joinable()) thread_.join();
+}
+
+}  // namespace rudder

@@ -1,0 +1,104 @@
+// The fetch engine: takes the rows that a minibatch misses, grouped by the partition that owns them, and has them gathered
+// by transports. Each partition has a ladder of routes: when the first fails or misses its deadline, the rows move to the
+// next and stay there; when the last one fails, the fetch ends in an error naming partition and ids. Nothing waits for ever.
+//
+// One progress thread owns all state; `fetch` may be called from any thread; `done` is called on the progress thread.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "common/error.h"
+#include "transport/transport.h"
+
+namespace rudder {
+
+struct FetchConfig {
+  TableId table = 0;
+  std::size_t row_bytes = 0;
+  std::vector<std::int64_t> part_starts;                          // partition p owns ids [starts[p], starts[p+1])
+  std::vector<std::vector<std::shared_ptr<Transport>>> routes;    // by partition, best first
+  std::chrono::nanoseconds deadline{std::chrono::seconds(30)};    // of one transport's attempt
+};
+
+// State of a partition's ladder.
+struct RouteState {
+  std::string transport;  // in use; empty for a partition without routes
+  bool fallback = false;
+  std::string why;        // why the better ones are not
+};
+
+class FetchEngine {
+ public:
+  using FetchId = std::uint64_t;
+  // `error` is null when every row is in place.
+  using Done = std::function<void(FetchId, std::exception_ptr error)>;
+
+  // Throws Error(kConfig) where a table's reach is refused by every route of a partition that has routes.
+  FetchEngine(FetchConfig config, Done done);
+  ~FetchEngine();
+
+  // gathers[i].peer etc. name rows of one partition each; `done(id, ...)` follows exactly once, unless the engine is closed.
+  // REQUIRES a route to each peer.
+  void fetch(FetchId id, std::vector<Gather> gathers);
+
+  std::vector<RouteState> routes() const;
+  void set_deadline(std::chrono::nanoseconds deadline);
+
+  // Stops the progress thread; after it returns no destination is written any more. Idempotent.
+  void close();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  class Inbox;  // completions and new fetches, from any thread
+
+  struct Fetch {
+    std::size_t open = 0;  // tickets not completed
+  };
+  struct Attempt {
+    FetchId fetch;
+    std::shared_ptr<Transport> transport;
+    std::vector<Gather> gathers;
+    Clock::time_point due;
+  };
+  struct Ladder {
+    std::vector<std::shared_ptr<Transport>> routes;
+    std::size_t now = 0;
+    std::string why;
+  };
+
+  void progress();
+  void start(FetchId id, std::vector<Gather> gathers);
+  void settle(Ticket ticket, const Completion& completion);
+  void demote(Attempt attempt, ErrorCode code, const std::string& why);
+  void fail(FetchId id, std::exception_ptr error);
+
+  const TableId table_;
+  const std::size_t row_bytes_;
+  const std::vector<std::int64_t> part_starts_;
+  const Done done_;
+  const std::shared_ptr<Inbox> inbox_;
+
+  mutable std::mutex ladders_mutex_;  // `routes` and `set_deadline` may be called from elsewhere
+  std::vector<Ladder> ladders_;
+  std::chrono::nanoseconds deadline_;
+
+  // Owned by the progress thread.
+  std::map<FetchId, Fetch> fetches_;
+  std::map<Ticket, Attempt> attempts_;
+
+  std::mutex joining_;
+  std::thread thread_;
+};
+
+}  // namespace rudder

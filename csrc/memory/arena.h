@@ -1,0 +1,52 @@
+// A block of memory for feature rows: huge pages where the system has them reserved, else transparent huge pages,
+// else plain ones; pinned for a GPU's copy engines where a CUDA runtime is present. It says what it got: a machine
+// without huge pages or a GPU is a capability, not an error. Move-only; frees itself.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace rudder {
+
+class Arena {
+ public:
+  enum class Pages { kHuge, kTransparent, kPlain };
+  struct Options {
+    bool huge = true;
+    bool pin = true;
+  };
+
+  Arena() = default;
+  // Throws Error(kOutOfMemory) where even plain pages can't be had. 0 bytes give an empty arena.
+  Arena(std::size_t bytes, Options options);
+  explicit Arena(std::size_t bytes) : Arena(bytes, Options{}) {}
+  Arena(Arena&& other) noexcept { swap(other); }
+  Arena& operator=(Arena&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Arena();
+
+  std::byte* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }    // as asked for
+  std::size_t mapped() const { return mapped_; }  // rounded up to whole pages
+  Pages pages() const { return pages_; }
+  bool pinned() const { return pinned_; }
+  // Why it is not pinned; empty where it is.
+  const std::string& pin_refusal() const { return pin_refusal_; }
+
+ private:
+  void swap(Arena& other) noexcept;
+
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+  std::size_t mapped_ = 0;
+  Pages pages_ = Pages::kPlain;
+  bool pinned_ = false;
+  std::string pin_refusal_;
+};
+
+std::string_view to_string(Arena::Pages pages);
+
+}  // namespace rudder

@@ -1,0 +1,48 @@
+// One minibatch on its way through the prefetcher: where each of its rows can be read. Built by the owner thread; read by
+// the trainer once it is ready.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <shared_mutex>
+#include <span>
+#include <vector>
+
+#include "common/thread_pool.h"
+#include "common/types.h"
+#include "prefetcher/staged.h"
+
+namespace rudder {
+
+struct Minibatch {
+  // A place is a row of the local shard, or with this bit the number of a distinct remote row.
+  static constexpr std::uint32_t kRemote = 1u << 31;
+
+  Seq seq = 0;                        // 0: a read outside the window
+  std::vector<std::uint32_t> places;  // by position in the request
+  std::size_t waiting_bytes = 0;      // what the caller keeps for it (its blocks)
+
+  // Filled in while it is planned, by the owner thread.
+  std::vector<NodeId> ids;                     // distinct remote rows
+  std::vector<const std::byte*> where;         // parallel
+  std::vector<std::shared_ptr<Staged>> holds;  // the staging memory that `where` points into
+  std::vector<SlotId> pins;                    // seq 0 only: slots pinned until it is done
+  // Shared while rows are copied, unique while `where` changes; taken under the prefetcher's mutex.
+  std::shared_mutex moving;
+
+  // Guarded by the prefetcher's mutex.
+  bool planned = false;
+  std::size_t waits = 0;  // fetches that must complete first
+  std::exception_ptr error;
+
+  bool ready() const { return error != nullptr || (planned && waits == 0); }
+
+  // Writes the numbers of distinct rows, in order, into the places that are marked remote.
+  void number(std::span<const std::uint32_t> numbers);
+
+  // Copies the rows in the order of the request, with the pool's threads. REQUIRES `moving` held shared, and ready.
+  void copy(const std::byte* local_rows, std::size_t row_bytes, std::byte* out, ThreadPool& pool) const;
+};
+
+}  // namespace rudder

@@ -1,0 +1,188 @@
+// The owner thread's half of the prefetcher: all that changes metadata.
+#include <algorithm>
+#include <unordered_set>
+#include <utility>
+
+#include "prefetcher/prefetcher.h"
+
+namespace rudder {
+
+void Prefetcher::own() {
+  std::deque<std::function<void()>> commands;
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return closed_ || !commands_.empty(); });
+      if (closed_) return;
+      commands.swap(commands_);
+    }
+    try {
+      for (auto& command : commands) command();
+      commands.clear();
+      publish();
+    } catch (...) {
+      // Metadata may be half changed: nothing can be promised any more, but nobody is left waiting either.
+      const std::lock_guard lock(mutex_);
+      fatal_ = std::current_exception();
+      closed_ = true;
+      changed_.notify_all();
+      return;
+    }
+  }
+}
+
+void Prefetcher::plan() {
+  while (!unplanned_.empty()) {
+    // Fetched or being fetched, and not yet in use.
+    const auto ahead = static_cast<std::size_t>(std::distance(planned_.upper_bound(taken_), planned_.end()));
+    if (ahead >= depth_ || (ahead > 0 && store_.staging_bytes() >= staging_bytes_)) return;
+    const BatchPtr batch = std::move(unplanned_.front());
+    unplanned_.pop_front();
+    planned_.emplace(batch->seq, batch);
+    note("execute", batch->seq);
+    const Verdict& verdict = ledger_.execute();
+    ++count_.minibatches;
+    count_.ids_requested += batch->places.size();
+    admit(batch, verdict);
+    store_.unstage_before(ledger_.staged_from());
+    const std::lock_guard lock(mutex_);
+    --waiting_minibatches_;
+  }
+}
+
+void Prefetcher::admit(const BatchPtr& batch, const Verdict& verdict) {
+  RowStore::Order order = store_.place(*batch, verdict, ledger_);
+  count_.rows_requested += verdict.rows.size();
+  count_.rows_hit += verdict.hits;
+  count_.rows_merged += verdict.merged;
+  count_.rows_moved += verdict.misses + verdict.replaced.size();
+  count_.rows_replaced += verdict.replaced.size();
+  count_.rows_evicted += verdict.evicted.size();
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& staged : batch->holds)
+      if (!staged->done) {
+        staged->waiters.push_back(batch);
+        ++batch->waits;
+      }
+    batch->planned = true;
+    changed_.notify_all();
+  }
+  start(std::move(order));
+}
+
+void Prefetcher::start(RowStore::Order order) {
+  if (!order.staged) return;
+  if (fetching_.empty()) fetching_since_ = Clock::now();
+  const FetchEngine::FetchId id = next_fetch_++;
+  fetching_.emplace(id, std::move(order.staged));
+  count_.staging_bytes_peak = std::max(count_.staging_bytes_peak, store_.staging_bytes());
+  engine_->fetch(id, std::move(order.gathers));
+}
+
+void Prefetcher::on_fetched(FetchEngine::FetchId id, const std::exception_ptr& error) {
+  const auto node = fetching_.extract(id);
+  Staged& staged = *node.mapped();
+  if (fetching_.empty())
+    count_.seconds_fetching += std::chrono::duration<double>(Clock::now() - fetching_since_).count();
+  if (error) {
+    ++count_.fetches_failed;
+    store_.failed(staged, ledger_);
+  } else {
+    store_.arrived(staged);
+    store_.fill(released_);
+  }
+  const std::lock_guard lock(mutex_);
+  for (const BatchPtr& batch : std::exchange(staged.waiters, {})) {
+    --batch->waits;
+    if (error && !batch->error) batch->error = error;
+  }
+  changed_.notify_all();
+}
+
+void Prefetcher::released_upto(Seq seq) {
+  if (seq <= released_) return;
+  released_ = seq;
+  planned_.erase(planned_.begin(), planned_.upper_bound(seq));
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto it = batches_.begin(); it != batches_.end() && it->first <= seq; it = batches_.erase(it))
+      waiting_bytes_ -= it->second->waiting_bytes;
+  }
+  store_.fill(released_);
+}
+
+void Prefetcher::invalidate_now(std::span<const NodeId> ids) {
+  for (const NodeId id : ids) {
+    const RowKey row = ledger_.invalidate(id);
+    if (row != kNoRow) store_.remove({&row, 1});
+  }
+  // Minibatches that are planned already would read what was fetched before the write.
+  const std::unordered_set<NodeId> stale(ids.begin(), ids.end());
+  for (const auto& [seq, batch] : planned_) {
+    std::vector<std::size_t> rows;
+    for (std::size_t row = 0; row < batch->ids.size(); ++row)
+      if (stale.contains(batch->ids[row])) rows.push_back(row);
+    if (rows.empty()) continue;
+    RowStore::Order order;
+    {
+      const std::lock_guard lock(mutex_);
+      const std::unique_lock moving(batch->moving);
+      order = store_.replace(*batch, rows);
+      order.staged->waiters.push_back(batch);
+      ++batch->waits;
+    }
+    count_.rows_refetched += rows.size();
+    start(std::move(order));
+  }
+}
+
+void Prefetcher::steer_now(const Steering& steering) {
+  if (steering.capacity_rows && *steering.capacity_rows != ledger_.policy().capacity()) {
+    note("capacity", *steering.capacity_rows);
+    ledger_.set_capacity(*steering.capacity_rows);
+    store_.remove(ledger_.evicted());
+    count_.rows_evicted += ledger_.evicted().size();
+  }
+  if (steering.depth && *steering.depth != depth_) {
+    note("depth", *steering.depth);
+    depth_ = *steering.depth;
+    ledger_.set_depth(depth_);
+  }
+  if (steering.prior) {
+    note("prior", 0);
+    ledger_.set_prior(steering.prior);
+  }
+  if (steering.replace) {
+    note("replace", *steering.replace ? 1 : 0);
+    ledger_.allow_replacement(*steering.replace);
+  }
+  if (steering.staging_bytes) staging_bytes_ = *steering.staging_bytes;
+  if (steering.window_rows) {
+    const std::lock_guard lock(mutex_);
+    window_rows_ = *steering.window_rows;
+  }
+  plan();
+}
+
+void Prefetcher::note(std::string_view call, std::uint64_t number, std::span<const NodeId> ids) {
+  if (!recording_) return;
+  const std::lock_guard lock(mutex_);
+  record_.push_back({call, number, {ids.begin(), ids.end()}});
+}
+
+void Prefetcher::publish() {
+  count_.capacity_rows = ledger_.policy().capacity();
+  count_.cached_rows = ledger_.policy().size();
+  count_.window_rows = ledger_.window().rows();
+  count_.window_minibatches = ledger_.window().minibatches();
+  count_.window_bytes = ledger_.bytes();
+  for (const BatchPtr& batch : unplanned_) count_.window_bytes += batch->places.capacity() * sizeof(batch->places[0]);
+  count_.staging_bytes_now = store_.staging_bytes();
+  const std::lock_guard lock(mutex_);
+  queued_rows_ -= std::exchange(foreseen_, 0);
+  published_ = count_;
+  changed_.notify_all();
+}
+
+}  // namespace rudder

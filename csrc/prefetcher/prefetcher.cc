@@ -1,0 +1,332 @@
+#include "prefetcher/prefetcher.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "common/error.h"
+
+namespace rudder {
+namespace {
+
+const PrefetcherConfig& checked(const PrefetcherConfig& config) {
+  const auto fail = [](const std::string& what) { throw Error(ErrorCode::kConfig, what); };
+  const PartMap parts(config.part_starts, config.local_part);
+  if (config.routes.size() != static_cast<std::size_t>(parts.parts())) fail("routes must have one entry per partition");
+  if (parts.rows(parts.local()) > 0 && config.local_rows == nullptr)
+    fail("the local partition has rows, but local_rows is missing");
+  if (parts.rows(parts.local()) >= std::int64_t{Minibatch::kRemote}) fail("a partition holds at most 2^31 - 1 rows");
+  for (std::int32_t p = 0; p < parts.parts(); ++p) {
+    const auto part = static_cast<PartId>(p);
+    if (part != parts.local() && parts.rows(part) > 0 && config.routes[static_cast<std::size_t>(p)].empty())
+      fail("partition " + std::to_string(p) + " has rows, but no transport leads to it");
+  }
+  if (config.depth < 1) fail("the fetch depth must be at least 1 minibatch");
+  if (config.threads < 1) fail("at least 1 thread must copy rows");
+  return config;
+}
+
+// More slots than rows exist would only cost memory.
+PolicyConfig useful(PolicyConfig policy, const PartMap& parts) {
+  const auto remote = static_cast<std::size_t>(parts.ids() - parts.rows(parts.local()));
+  policy.capacity = std::min(policy.capacity, remote);
+  return policy;
+}
+
+}  // namespace
+
+Prefetcher::Prefetcher(const PrefetcherConfig& config)
+    : row_bytes_(checked(config).row_bytes),
+      parts_(config.part_starts, config.local_part),
+      local_rows_(config.local_rows),
+      recording_(config.record),
+      ledger_({.id_space = parts_.ids(), .policy = useful(config.policy, parts_), .depth = config.depth}),
+      store_(parts_, config.table, ledger_.policy().capacity(), config.row_bytes, config.arena),
+      depth_(config.depth),
+      staging_bytes_(config.staging_bytes),
+      window_rows_(config.window_rows),
+      pool_(config.threads) {
+  engine_ = std::make_unique<FetchEngine>(
+      FetchConfig{.table = config.table,
+                  .row_bytes = config.row_bytes,
+                  .part_starts = config.part_starts,
+                  .routes = config.routes,
+                  .deadline = config.deadline},
+      [this](FetchEngine::FetchId id, std::exception_ptr error) {
+        post([this, id, error = std::move(error)] { on_fetched(id, error); });
+      });
+  publish();
+  owner_ = std::thread([this] { own(); });
+}
+
+Prefetcher::~Prefetcher() { close(); }
+
+// ---------------------------------------------------------------- any thread
+
+void Prefetcher::check_open() const {
+  if (fatal_) std::rethrow_exception(fatal_);
+  if (closed_) throw Error(ErrorCode::kClosed, "the prefetcher is closed");
+}
+
+void Prefetcher::post(std::function<void()> command) {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return;
+  commands_.push_back(std::move(command));
+  changed_.notify_all();
+}
+
+void Prefetcher::post_and_wait(std::function<void()> command) {
+  // Shared with the command, which may outlive this call when the prefetcher is closed meanwhile.
+  struct Call {
+    std::exception_ptr error;
+    bool done = false;
+  };
+  const auto call = std::make_shared<Call>();
+  std::unique_lock lock(mutex_);
+  check_open();
+  commands_.push_back([this, call, command = std::move(command)] {
+    try {
+      command();
+    } catch (...) {
+      call->error = std::current_exception();
+    }
+    publish();
+    const std::lock_guard guard(mutex_);
+    call->done = true;
+    changed_.notify_all();
+  });
+  changed_.notify_all();
+  changed_.wait(lock, [&] { return call->done || closed_; });
+  if (!call->done) check_open();
+  if (call->error) std::rethrow_exception(call->error);
+}
+
+Prefetcher::BatchPtr Prefetcher::split(std::span<const NodeId> ids, std::vector<NodeId>& remote) const {
+  auto batch = std::make_shared<Minibatch>();
+  batch->places.resize(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (value(ids[i]) < 0 || value(ids[i]) >= parts_.ids())
+      throw Error(ErrorCode::kOutOfRange, "id " + std::to_string(value(ids[i])) + " at position " + std::to_string(i) +
+                                              " is outside the table of " + std::to_string(parts_.ids()) + " rows");
+    if (parts_.is_local(ids[i])) {
+      batch->places[i] = static_cast<std::uint32_t>(parts_.row_of(ids[i], parts_.local()));
+    } else {
+      batch->places[i] = Minibatch::kRemote;  // the ledger numbers the distinct rows
+      remote.push_back(ids[i]);
+    }
+  }
+  return batch;
+}
+
+Seq Prefetcher::submit(std::span<const NodeId> ids, std::size_t waiting_bytes) {
+  std::vector<NodeId> remote;
+  const BatchPtr batch = split(ids, remote);
+  batch->waiting_bytes = waiting_bytes;
+  const std::lock_guard lock(mutex_);
+  check_open();
+  batch->seq = next_seq_++;
+  batches_.emplace(batch->seq, batch);
+  queued_rows_ += remote.size();
+  ++waiting_minibatches_;
+  waiting_bytes_ += waiting_bytes;
+  commands_.push_back([this, batch, remote = std::move(remote)] {
+    std::vector<std::uint32_t> numbers(remote.size());
+    note("foresee", batch->seq, remote);
+    [[maybe_unused]] const Seq seq = ledger_.foresee(remote, numbers);
+    assert(seq == batch->seq);
+    batch->number(numbers);
+    unplanned_.push_back(batch);
+    foreseen_ += remote.size();
+    plan();  // before the next minibatch is looked at: the fetch starts as early as it can
+  });
+  changed_.notify_all();
+  return batch->seq;
+}
+
+bool Prefetcher::wait_room(std::chrono::nanoseconds timeout) {
+  std::unique_lock lock(mutex_);
+  const bool room = changed_.wait_for(lock, timeout, [this] {
+    return closed_ || waiting_minibatches_ == 0 || queued_rows_ + published_.window_rows < window_rows_;
+  });
+  check_open();
+  return room;
+}
+
+Prefetcher::BatchPtr Prefetcher::find_batch(Seq seq) const {
+  check_open();
+  const auto it = batches_.find(seq);
+  if (it == batches_.end())
+    throw Error(ErrorCode::kState,
+                "minibatch " + std::to_string(seq) + " is not waiting: it was released, dropped or never submitted");
+  return it->second;
+}
+
+void Prefetcher::wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch& batch,
+                            std::optional<Clock::time_point> until) {
+  if (!batch.ready()) {
+    const auto began = Clock::now();
+    const auto woken = [&] { return closed_ || batch.ready(); };
+    bool in_time = true;
+    if (until)
+      in_time = changed_.wait_until(lock, *until, woken);
+    else
+      changed_.wait(lock, woken);
+    seconds_stalled_ += std::chrono::duration<double>(Clock::now() - began).count();
+    check_open();
+    if (!in_time)
+      throw Error(ErrorCode::kDeadline,
+                  "the rows of minibatch " + std::to_string(batch.seq) + " did not arrive within the time given");
+  }
+  if (batch.error) std::rethrow_exception(batch.error);
+}
+
+void Prefetcher::take(Seq seq, std::chrono::nanoseconds timeout) {
+  // A timeout beyond the clock's range means "as long as it takes"; the engine's deadline still ends it.
+  std::optional<Clock::time_point> until;
+  if (const auto now = Clock::now(); timeout < Clock::time_point::max() - now) until = now + timeout;
+  std::unique_lock lock(mutex_);
+  const BatchPtr batch = find_batch(seq);
+  asked_for_ = std::max(asked_for_, seq);
+  commands_.push_back([this, seq] {
+    taken_ = std::max(taken_, seq);
+    released_upto(seq - 1);
+    plan();
+  });
+  changed_.notify_all();
+  wait_ready(lock, *batch, until);
+}
+
+void Prefetcher::check_out(const Minibatch& batch, std::span<std::byte> out) const {
+  const std::size_t wanted = batch.places.size() * row_bytes_;
+  if (out.size() != wanted)
+    throw Error(ErrorCode::kConfig, "the destination has " + std::to_string(out.size()) + " bytes; " +
+                                        std::to_string(batch.places.size()) + " rows need " + std::to_string(wanted));
+}
+
+void Prefetcher::copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, std::span<std::byte> out) {
+  // Taken before the mutex is given up: an invalidation that comes now waits until the copy is done.
+  const std::shared_lock still(batch.moving);
+  lock.unlock();
+  batch.copy(local_rows_, row_bytes_, out.data(), pool_);
+}
+
+void Prefetcher::gather(Seq seq, std::span<std::byte> out) {
+  std::unique_lock lock(mutex_);
+  const BatchPtr batch = find_batch(seq);
+  if (seq > asked_for_)
+    throw Error(ErrorCode::kState, "minibatch " + std::to_string(seq) + " must be taken before its rows are gathered");
+  check_out(*batch, out);
+  wait_ready(lock, *batch, std::nullopt);
+  copy(lock, *batch, out);
+}
+
+void Prefetcher::release(Seq seq) {
+  post([this, seq] {
+    taken_ = std::max(taken_, seq);
+    released_upto(seq);
+    plan();
+  });
+}
+
+void Prefetcher::read(std::span<const NodeId> ids, std::span<std::byte> out) {
+  std::vector<NodeId> remote;
+  const BatchPtr batch = split(ids, remote);
+  check_out(*batch, out);
+  std::unique_lock lock(mutex_);
+  check_open();
+  if (remote.empty()) {
+    batch->planned = true;
+  } else {
+    commands_.push_back([this, batch, remote = std::move(remote)] {
+      std::vector<std::uint32_t> numbers(remote.size());
+      note("read", 0, remote);
+      const Verdict& verdict = ledger_.execute_now(remote, numbers);
+      batch->number(numbers);
+      count_.rows_read_unplanned += verdict.rows.size();
+      admit(batch, verdict);
+    });
+    changed_.notify_all();
+  }
+  // Whatever happens, the slots that it reads are given back.
+  const auto give_back = [this, batch] {
+    post([this, batch] {
+      store_.unpin(*batch);
+      store_.fill(released_);
+    });
+  };
+  try {
+    wait_ready(lock, *batch, std::nullopt);
+    copy(lock, *batch, out);
+  } catch (...) {
+    if (lock.owns_lock()) lock.unlock();
+    give_back();
+    throw;
+  }
+  give_back();
+}
+
+std::size_t Prefetcher::drop_pending() {
+  const auto dropped = std::make_shared<std::size_t>(0);
+  post_and_wait([this, dropped] {
+    note("drop", 0);
+    ledger_.drop_pending();
+    const std::size_t unplanned = unplanned_.size();
+    unplanned_.clear();
+    planned_.erase(planned_.upper_bound(taken_), planned_.end());
+    const std::lock_guard lock(mutex_);
+    waiting_minibatches_ -= unplanned;
+    for (auto it = batches_.upper_bound(taken_); it != batches_.end(); it = batches_.erase(it)) {
+      waiting_bytes_ -= it->second->waiting_bytes;
+      it->second->error = std::make_exception_ptr(Error(ErrorCode::kState, "the minibatch was dropped"));
+      ++*dropped;
+    }
+  });
+  return *dropped;
+}
+
+void Prefetcher::invalidate(std::optional<std::span<const NodeId>> ids) {
+  std::vector<NodeId> remote;
+  if (ids) split(*ids, remote);
+  post_and_wait([this, all = !ids, remote = std::move(remote)] {
+    const std::vector<NodeId> stale = all ? ledger_.tracked_ids() : remote;
+    note("invalidate", 0, stale);
+    invalidate_now(stale);
+  });
+}
+
+void Prefetcher::steer(const Steering& steering) {
+  const std::size_t slots = store_.buffer().slots();
+  if (steering.capacity_rows && *steering.capacity_rows > slots)
+    throw Error(ErrorCode::kConfig, "the buffer was built for " + std::to_string(slots) +
+                                        " rows; its capacity can't be raised to " +
+                                        std::to_string(*steering.capacity_rows));
+  if (steering.depth && *steering.depth < 1)
+    throw Error(ErrorCode::kConfig, "the fetch depth must be at least 1 minibatch");
+  post_and_wait([this, steering] { steer_now(steering); });
+}
+
+Counters Prefetcher::counters() const {
+  const std::lock_guard lock(mutex_);
+  Counters counters = published_;
+  counters.seconds_stalled = seconds_stalled_;
+  counters.waiting_bytes = waiting_bytes_;
+  return counters;
+}
+
+std::vector<LedgerCall> Prefetcher::drain_record() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(record_, {});
+}
+
+void Prefetcher::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    changed_.notify_all();
+  }
+  engine_->close();  // no destination is written after this
+  const std::lock_guard lock(joining_);
+  if (owner_.joinable()) owner_.join();
+}
+
+}  // namespace rudder

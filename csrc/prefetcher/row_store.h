@@ -1,0 +1,77 @@
+// Where every remote row can be read: its buffer slot, or the staging of a fetch. Carries out the ledger's verdicts: frees
+// the slots of evicted rows, lays out what must be fetched, and moves arrived rows into their slots when nobody reads the
+// slot's old row any more. Until then readers go to the staging place, so nothing ever waits for a copy.
+//
+// A row costs one copy from the network into staging, one from there into the batch, and one more only if it is kept.
+// Thread-safety: none (the owner thread), but for the row bytes.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "buffer/feature_buffer.h"
+#include "common/part_map.h"
+#include "fetch/fetch_engine.h"
+#include "ledger/ledger.h"
+#include "memory/slab_pool.h"
+#include "prefetcher/minibatch.h"
+#include "prefetcher/staged.h"
+
+namespace rudder {
+
+class RowStore {
+ public:
+  using StagedPtr = std::shared_ptr<Staged>;
+  // Rows to be gathered into a slab; `staged` is null where there is nothing to fetch.
+  struct Order {
+    StagedPtr staged;
+    std::vector<Gather> gathers;  // one per partition
+  };
+
+  RowStore(const PartMap& parts, TableId table, std::size_t slots, std::size_t row_bytes, Arena::Options arena);
+
+  // Fills in batch.ids, where, holds and pins as the verdict says, and returns what must be fetched for it.
+  Order place(Minibatch& batch, const Verdict& verdict, const Ledger& ledger);
+  // Gives these distinct rows of a placed minibatch a new staging place, to be fetched again.
+  Order replace(Minibatch& batch, std::span<const std::size_t> rows);
+
+  // Frees the slots of rows that left the buffer.
+  void remove(std::span<const RowKey> rows);
+  // The rows of a fetch are here.
+  void arrived(Staged& staged);
+  // They will never be: whatever the ledger counts on of them is taken back.
+  void failed(const Staged& staged, Ledger& ledger);
+  // Staging of minibatches before this one serves no later minibatch.
+  void unstage_before(Seq seq);
+  // Moves arrived rows into slots that no minibatch beyond `released` is reading.
+  void fill(Seq released);
+  void unpin(Minibatch& batch);
+
+  const FeatureBuffer& buffer() const { return buffer_; }
+  std::size_t staging_bytes() const { return slabs_->bytes_in_use(); }
+
+ private:
+  struct Place {
+    const std::byte* where = nullptr;
+    Staged* in = nullptr;
+  };
+  static std::size_t index(SlotId slot) { return static_cast<std::size_t>(value(slot)); }
+  static void hold(Minibatch& batch, Staged& staged);
+  void want(RowKey row, const std::byte* from, Staged& staged);
+  // Lays out `ids` in a fresh slab, partition by partition; at[k] is where ids[k] will be.
+  Order lay_out(std::span<const NodeId> ids, std::vector<const std::byte*>& at);
+
+  const PartMap& parts_;
+  const TableId table_;
+  FeatureBuffer buffer_;
+  std::shared_ptr<SlabPool> slabs_ = SlabPool::make();
+  std::vector<Staged*> filler_;      // by slot; valid while the slot is filling
+  std::vector<Place> staged_place_;  // by key; valid while the ledger calls the row staged
+  std::vector<StagedPtr> filling_;   // arrived, with rows that wait for their slot's readers
+  std::deque<std::pair<Seq, StagedPtr>> staged_;
+};
+
+}  // namespace rudder
