@@ -54,8 +54,8 @@ class FeatureSource(Protocol):
         return pull_routes(self, table)
 
 
-def pull_routes(source: FeatureSource, table: int) -> list[list[Transport]]:
-    """Routes that fetch every remote row by the source's own `pull`."""
+def pull_routes(source: FeatureSource, table: int, name: str = "pull") -> list[list[Transport]]:
+    """Routes that fetch every remote row by the source's own `pull`, as a transport of that name."""
     from rudder._core import CallbackTransport
 
     starts = np.asarray(source.part_starts, dtype=np.int64)
@@ -65,7 +65,7 @@ def pull_routes(source: FeatureSource, table: int) -> list[list[Transport]]:
             raise ConfigError(f"transport of table {table} was asked for table {asked}")
         return source.pull(starts[parts] + local_rows)
 
-    transport: Transport = CallbackTransport("pull", pull)
+    transport: Transport = CallbackTransport(name, pull)
     return [[] if part == source.local_part else [transport] for part in range(len(starts) - 1)]
 
 

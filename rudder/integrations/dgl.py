@@ -1,0 +1,125 @@
+"""Rudder in a DistDGL script: `attach` a DistTensor, `prefetch` a loader."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import dgl
+import torch
+from dgl.distributed import DistDataLoader, DistTensor
+
+from rudder.config import Capacity
+from rudder.integrations import dgl_rpc
+from rudder.integrations.dgl_at import At, ids_at
+from rudder.integrations.dgl_blocks import Packer, Unpacker
+from rudder.integrations.dgl_feature import AttachedTensor
+from rudder.integrations.dgl_tables import DistTensorSource, find_tensor
+from rudder.loader import PrefetchLoader
+from rudder.lookahead import Prepared
+from rudder.options import Options
+
+__all__ = ["AttachedTensor", "attach", "prefetch"]
+
+
+def attach(
+    g: Any,
+    which: str | DistTensor = "features",
+    capacity: Capacity = 0.25,
+    *,
+    ntype: str | None = None,
+    etype: Any | None = None,
+    at: At | None = None,
+    transport: str | None = None,
+    part_config: str | os.PathLike[str] | None = None,
+    pin_memory: bool = False,
+    **options: Any,
+) -> AttachedTensor:
+    """Put a buffer in front of a DistTensor; use what is returned in its place.
+
+    g:           the DistGraph.
+    which:       name of node or edge data, or a DistTensor.
+    capacity:    rows of the buffer: a fraction of the partition's halo (0.25), rows (100000), or memory
+    ("2GiB"). ntype/etype: the type, where several have data of that name. at:          the ids a minibatch
+    will ask for: "input_nodes" (the default for node data), "seeds", "edges" (the
+                 default for edge data: the edge ids of each block), or a function from a minibatch to ids.
+    transport:   "shm" or "kvstore"; by default chosen for each peer by a micro-transfer.
+    part_config: the partition file, beside which the prior lies; by default the one that DGL_CONF_PATH names.
+    pin_memory:  return pinned tensors, for asynchronous copies to a GPU.
+    options:     see `rudder.Options` (policy, prior, plan, controller, deadline, verify, metrics_dir ...).
+
+    Call it on every trainer, after DGL is initialised; trainers need not do it at the same time. Raises
+    ConfigError, ArenaError, TransportError.
+    """
+    dgl_rpc.install()
+    tensor = find_tensor(g, which, ntype, etype)
+    source = DistTensorSource(g, tensor, part_config=part_config, transport=transport)
+    place = at if at is not None else ("input_nodes" if source.is_node else "edges")
+    ids_of = ids_at(place, source.is_node, source.type_name, g.ntypes)
+    settings = Options(capacity=capacity, **{"rank": int(g.rank()), **options})
+    return AttachedTensor(tensor, source, settings, ids_of, pin_memory=pin_memory)
+
+
+def prefetch(
+    loader: Iterable[Any],
+    *feats: AttachedTensor,
+    window: float | None = None,
+    device: Any | None = None,
+    epochs: int | None = None,
+    waiting_bytes: int | str = "1GiB",
+) -> PrefetchLoader:
+    """Sample ahead in the background, so that the rows of ``feats`` are here when the trainer asks for them.
+
+    Yields what ``loader`` yields, in the same order; see `rudder.loader.PrefetchLoader`. It works with
+    DistNodeDataLoader, DistEdgeDataLoader and any iterable of tuples that starts anew at each ``iter()``.
+
+    window:        buffers of remote requests to sample ahead; by default as each tensor's plan says.
+    device:        move tensors and graphs there when they are yielded.
+    epochs:        how many epochs there will be, so that none is sampled ahead in vain.
+    waiting_bytes: bound on the sampled minibatches that wait.
+    """
+    if window is not None:
+        for feat in feats:
+            feat.replan(window=window)
+
+    def prepare(minibatch: Any) -> Prepared:
+        packer = Packer()
+        packed = packer.pack(minibatch)
+        ids = [[packer.tensor(part).as_array() for part in feat.ids_of(minibatch)] for feat in feats]
+        return Prepared(packed, packer.nbytes, ids)
+
+    def unpack(packed: Any) -> Any:
+        minibatch = Unpacker().unpack(packed)
+        return minibatch if device is None else _to(minibatch, device)
+
+    return PrefetchLoader(
+        loader,
+        [feat.prefetcher for feat in feats],
+        prepare,
+        unpack=unpack,
+        waiting_bytes=waiting_bytes,
+        epochs=epochs,
+        abandon=_drain_samplers,
+    )
+
+
+def _to(value: Any, device: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dgl.DGLGraph):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _to(each, device) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        moved = [_to(each, device) for each in value]
+        return type(value)._make(moved) if hasattr(value, "_make") else type(value)(moved)
+    return value
+
+
+def _drain_samplers(iterator: Any) -> None:
+    """Take what sampler processes still make for an epoch that was left, or the next would get it."""
+    if isinstance(iterator, DistDataLoader) and iterator.pool is not None:
+        while iterator.num_pending > 0:
+            iterator.pool.get_result(iterator.name)
+            iterator.num_pending -= 1
