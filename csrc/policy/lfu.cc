@@ -53,6 +53,8 @@ class Lfu final : public TwoPhasePolicy {
 
 }  // namespace
 
-std::unique_ptr<Policy> make_lfu(const PolicyConfig& config) { return std::make_unique<Lfu>(config.capacity); }
+std::unique_ptr<Policy> make_lfu(const PolicyConfig& config) {
+  return std::make_unique<Lfu>(config.capacity);
+}
 
 }  // namespace rudder

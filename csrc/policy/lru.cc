@@ -33,6 +33,8 @@ class Lru final : public TwoPhasePolicy {
 
 }  // namespace
 
-std::unique_ptr<Policy> make_lru(const PolicyConfig& config) { return std::make_unique<Lru>(config.capacity); }
+std::unique_ptr<Policy> make_lru(const PolicyConfig& config) {
+  return std::make_unique<Lru>(config.capacity);
+}
 
 }  // namespace rudder

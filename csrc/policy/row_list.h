@@ -1,6 +1,6 @@
-// Intrusive doubly linked lists over row keys: the order that most replacement policies keep. Links live in one
-// array for all lists of a policy, so moving a row from list to list allocates nothing.
-// Thread-safety: none.
+// Intrusive doubly linked lists over row keys: the order that most replacement policies keep. Links live in
+// one array for all lists of a policy, so moving a row from list to list allocates nothing. Thread-safety:
+// none.
 //
 // Invariants:
 //   - a row is in at most one of the lists that share a RowLinks;

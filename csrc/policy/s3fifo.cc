@@ -31,7 +31,7 @@ class S3Fifo final : public TwoPhasePolicy {
   }
   void resized() override {
     small_capacity_ = std::max<std::size_t>(1, capacity() / kSmallShare);
-    ghost_.reset(capacity() - std::min(capacity(), small_capacity_));
+    ghost_.set_capacity(capacity() - std::min(capacity(), small_capacity_));
   }
   void touch(RowKey row) override { count_[row] = std::min<std::uint8_t>(kMaxCount, count_[row] + 1); }
   void offer(RowKey row, NodeId id) override {
@@ -77,6 +77,8 @@ class S3Fifo final : public TwoPhasePolicy {
 
 }  // namespace
 
-std::unique_ptr<Policy> make_s3fifo(const PolicyConfig& config) { return std::make_unique<S3Fifo>(config.capacity); }
+std::unique_ptr<Policy> make_s3fifo(const PolicyConfig& config) {
+  return std::make_unique<S3Fifo>(config.capacity);
+}
 
 }  // namespace rudder

@@ -18,7 +18,8 @@ constexpr std::uint32_t kNoPlace = std::numeric_limits<std::uint32_t>::max();
 
 // Invariants:
 //   - slot_of_[row] is kNoPlace unless the row is cached, and then slots_[slot_of_[row]].row is the row;
-//   - a slot with an id but no row waits for adopt(), in the order of awaited_; that state ends with the step;
+//   - a slot with an id but no row waits for adopt(), in the order of awaited_; that state ends with the
+//   step;
 //   - outside_ holds no id that is in a slot.
 class Score final : public Policy {
  public:
@@ -39,7 +40,9 @@ class Score final : public Policy {
   std::size_t size() const override { return size_; }
   std::size_t capacity() const override { return slots_.size(); }
   void allow_replacement(bool allow) override { allowed_ = allow; }
-  void set_prior(std::shared_ptr<const Prior> prior, std::span<const NodeId>) override { prior_ = std::move(prior); }
+  void set_prior(std::shared_ptr<const Prior> prior, std::span<const NodeId>) override {
+    prior_ = std::move(prior);
+  }
 
   void execute(const Step& step, Outcome& out) override {
     out.reset(step.rows.size());

@@ -50,6 +50,8 @@ class Sieve final : public TwoPhasePolicy {
 
 }  // namespace
 
-std::unique_ptr<Policy> make_sieve(const PolicyConfig& config) { return std::make_unique<Sieve>(config.capacity); }
+std::unique_ptr<Policy> make_sieve(const PolicyConfig& config) {
+  return std::make_unique<Sieve>(config.capacity);
+}
 
 }  // namespace rudder

@@ -97,7 +97,8 @@ class Static final : public TwoPhasePolicy {
     prefill_ = false;
     if (!prior_) return;
     std::vector<NodeId> here;
-    for (RowKey row = order_.oldest(); row != kNoRow; row = RowList::newer(links_, row)) here.push_back(id_[row]);
+    for (RowKey row = order_.oldest(); row != kNoRow; row = RowList::newer(links_, row))
+      here.push_back(id_[row]);
     const IdSet cached_ids(here);
     for (const NodeId id : top_rows(*prior_, capacity(), true))
       if (!cached_ids.contains(id)) out.replacements.push_back(id);
@@ -112,7 +113,8 @@ class Static final : public TwoPhasePolicy {
       const auto better = [](const Count& a, const Count& b) {
         return a.number != b.number ? a.number > b.number : a.id < b.id;
       };
-      std::nth_element(counted_.begin(), counted_.begin() + static_cast<std::ptrdiff_t>(rows), counted_.end(), better);
+      std::nth_element(counted_.begin(), counted_.begin() + static_cast<std::ptrdiff_t>(rows), counted_.end(),
+                       better);
       std::vector<NodeId> ids(rows);
       std::transform(counted_.begin(), counted_.begin() + static_cast<std::ptrdiff_t>(rows), ids.begin(),
                      [](const Count& count) { return count.id; });

@@ -10,7 +10,8 @@ namespace {
 
 // Worth as an integer of the same order: the bits of a float that is >= 0 order as its value does.
 std::uint32_t rank(const Prior& prior, std::size_t row) {
-  return prior.worth().empty() ? prior.levels()[row] : std::bit_cast<std::uint32_t>(prior.worth()[row] + 0.0f);
+  return prior.worth().empty() ? prior.levels()[row]
+                               : std::bit_cast<std::uint32_t>(prior.worth()[row] + 0.0f);
 }
 
 }  // namespace
@@ -20,7 +21,8 @@ std::vector<NodeId> top_rows(const Prior& prior, std::size_t count, bool positiv
   // Radix selection of the lowest rank that still gets in: upper half of the bits first, then the lower half.
   std::array<std::size_t, 1u << 16> histogram{};
   std::uint32_t bar = 0;
-  std::size_t left = std::min(count, rows);  // rows still to choose among those that share the bits found so far
+  std::size_t left =
+      std::min(count, rows);  // rows still to choose among those that share the bits found so far
   for (const int shift : {16, 0}) {
     histogram.fill(0);
     for (std::size_t row = 0; row < rows; ++row) {

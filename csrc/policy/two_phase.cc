@@ -3,8 +3,8 @@
 namespace rudder {
 namespace {
 
-// Rows whose book-keeping is asked for ahead of time: a few cover the latency of the last-level cache, and the
-// list neighbours behind them can't be known early anyway.
+// Rows whose book-keeping is asked for ahead of time: a few cover the latency of the last-level cache, and
+// the list neighbours behind them can't be known early anyway.
 constexpr std::size_t kPrefetchAhead = 8;
 
 }  // namespace

@@ -1,10 +1,10 @@
 // The rule of two phases, written once for every policy without lookahead: in a minibatch, first each hit is
-// touched, then each miss is offered, both in the order of the request. A policy says what a touch does, how a
-// miss enters and who leaves; this base keeps the books that the contract of policy.h asks for.
+// touched, then each miss is offered, both in the order of the request. A policy says what a touch does, how
+// a miss enters and who leaves; this base keeps the books that the contract of policy.h asks for.
 //
 // Invariant: place_[row] is kAbsent unless the row is cached; otherwise it is the row's position in the step
-// that inserted it (kAdopted for a replacement). So a cached row found at that very position of the step being executed, and not hit
-// there, was inserted by this step.
+// that inserted it (kAdopted for a replacement). So a cached row found at that very position of the step
+// being executed, and not hit there, was inserted by this step.
 #pragma once
 
 #include <cstdint>

@@ -11,11 +11,12 @@ namespace rudder {
 namespace {
 
 // The paper's settings for workloads ruled by frequency. A larger window favours bursts.
-constexpr std::size_t kWindowShare = 100;     // one part in a hundred
+constexpr std::size_t kWindowShare = 100;      // one part in a hundred
 constexpr std::size_t kProtectedPercent = 80;  // of the main part
 
 // Invariants:
-//   - a cached row is in exactly the list that segment_ names, from the latest requested to the longest not requested;
+//   - a cached row is in exactly the list that segment_ names, from the latest requested to the longest not
+//   requested;
 //   - the window and the protected segment never exceed their share; probation takes what is left.
 class WTinyLfu final : public TwoPhasePolicy {
  public:

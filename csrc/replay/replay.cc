@@ -1,0 +1,48 @@
+#include "replay/replay.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "ledger/ledger.h"
+
+namespace rudder {
+namespace {
+
+// How many minibatches must have entered the window before minibatch t, if `taken` have by now.
+std::size_t horizon(const Trace& trace, const ReplayConfig& config, std::size_t t, std::size_t taken) {
+  if (config.tumbling && taken > t) return taken;
+  std::size_t wanted = std::max(taken, t + 1);
+  // A tumbling window counts the minibatch that is executed first among its own.
+  const std::size_t ahead =
+      config.window_minibatches - (config.tumbling && config.window_minibatches > 0 ? 1 : 0);
+  while (wanted < trace.minibatches() &&
+         (wanted - t - 1 < ahead || trace.begin(wanted) - trace.end(t) < config.window_rows))
+    ++wanted;
+  return wanted;
+}
+
+}  // namespace
+
+ReplayResult replay(const Trace& trace, const ReplayConfig& config) {
+  Ledger ledger({.id_space = trace.id_space(), .policy = config.policy, .depth = config.depth});
+  ReplayResult result;
+  const auto count = [&result](const Verdict& verdict) {
+    result.rows_requested += verdict.rows.size();
+    result.hits += verdict.hits;
+    result.merged += verdict.merged;
+    result.rows_moved += verdict.misses + verdict.replaced.size();
+    result.replacement_rows += verdict.replaced.size();
+  };
+  // A minibatch of no rows lets a policy fill the buffer before the first real one.
+  if (config.policy.prefill) count(ledger.execute_now({}));
+  std::vector<NodeId> scratch;
+  std::size_t taken = 0;
+  for (std::size_t t = 0; t < trace.minibatches(); ++t) {
+    for (const std::size_t wanted = horizon(trace, config, t, taken); taken < wanted; ++taken)
+      ledger.foresee(trace.ids(taken, scratch));
+    count(ledger.execute());
+  }
+  return result;
+}
+
+}  // namespace rudder

@@ -1,0 +1,36 @@
+// A trace run through a policy by the very ledger that a live run uses, counting rows instead of moving them.
+// Thread-safety: calls are independent of each other.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "policy/policy.h"
+#include "replay/trace.h"
+
+namespace rudder {
+
+struct ReplayConfig {
+  PolicyConfig policy;
+  // How far the window reaches beyond the minibatch being executed: this many minibatches, or until they
+  // request this many rows, whichever reaches farther. 0 and 0: no lookahead.
+  std::size_t window_minibatches = 0;
+  std::size_t window_rows = 0;
+  // The window is filled only when it ran empty, rather than kept full.
+  bool tumbling = false;
+  // Minibatches for which a row that was fetched but not kept can still serve (LedgerConfig::depth).
+  std::size_t depth = 0;
+};
+
+struct ReplayResult {
+  std::uint64_t rows_requested = 0;    // distinct rows, each minibatch's summed
+  std::uint64_t hits = 0;              // found in the buffer
+  std::uint64_t merged = 0;            // found staged
+  std::uint64_t rows_moved = 0;        // misses and replacements
+  std::uint64_t replacement_rows = 0;  // of which fetched for the buffer's sake alone
+};
+
+// Throws Error(kConfig) for an unknown policy.
+ReplayResult replay(const Trace& trace, const ReplayConfig& config);
+
+}  // namespace rudder
