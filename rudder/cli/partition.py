@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
         graph: str = typer.Argument(
             help="An .npz file, 'generated', 'ogbn-*', or a DGL data set (cora, ...)."
         ),
-        out: Path = typer.Option(..., "--out", "-o", help="Folder for the partitions."),
+        out: str = typer.Option(..., "--out", "-o", help="Folder for the partitions."),
         parts: int = typer.Option(2, "--parts", "-p", help="Partitions, one per host."),
         fanout: str = typer.Option(
             "10,25", "--fanout", help="Neighbours per hop, as NeighborSampler takes them."
@@ -48,9 +48,7 @@ def register(app: typer.Typer) -> None:
         force: bool = typer.Option(
             False, "--force", help="Replace the partitions in a folder that is not empty."
         ),
-        data_root: Path = typer.Option(
-            Path("dataset"), "--data-root", help="Where data sets are downloaded to."
-        ),
+        data_root: str = typer.Option("dataset", "--data-root", help="Where data sets are downloaded to."),
         json_file: str = typer.Option(
             "", "--json", help="Write the report to this file; - for stdout, alone."
         ),
@@ -124,7 +122,7 @@ def _stages(*, quiet: bool) -> Iterator[Callable[[str], None]]:
         return
     from rich.console import Console
 
-    # A console with a file of its own: DGL's prints are caught by swapping sys.stdout, and must not take it along.
+    # A console with a file of its own: DGL's prints are caught by swapping sys.stdout; this one must not be.
     with Console(file=sys.stderr).status("...") as status:
         yield status.update
 

@@ -45,10 +45,9 @@ def generate(
         raise ConfigError(
             f"{num_nodes} nodes for {num_classes} classes: give at least 2 classes and 2 nodes to each"
         )
-    if num_arcs < 2 * num_nodes or num_arcs > num_nodes * (num_nodes - 1) // 4:
-        raise ConfigError(
-            f"{num_arcs} arcs for {num_nodes} nodes: give between {2 * num_nodes} and {num_nodes * (num_nodes - 1) // 4}"
-        )
+    fewest, most = 2 * num_nodes, num_nodes * (num_nodes - 1) // 4
+    if not fewest <= num_arcs <= most:
+        raise ConfigError(f"{num_arcs} arcs for {num_nodes} nodes: give between {fewest} and {most}")
     rng = np.random.default_rng(seed)
     communities = min(num_classes * COMMUNITIES_PER_CLASS, num_nodes // 4)
     community = _uneven_blocks(num_nodes, communities, rng)

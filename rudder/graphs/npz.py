@@ -30,7 +30,7 @@ def load_npz(path: str | Path) -> Graph:
     path = Path(path)
     try:
         loaded: Any = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, Mapping):
+        if isinstance(loaded, np.ndarray):
             raise ValueError("it holds a single array")
         with loaded:
             arrays: dict[str, NDArray[Any]] = dict(loaded)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Union
@@ -31,7 +31,7 @@ AnyGraph = Union[Graph, Any]
 class PartReport:
     """One partition in numbers.
 
-    remote_rows_per_minibatch: expected, of all trainers of the host together: the sum of the VIP of remote nodes.
+    remote_rows_per_minibatch: expected, of all trainers of the host together: the sum of remote nodes' VIP.
     """
 
     part: int
@@ -94,12 +94,12 @@ def partition_graph(
         train nodes, at most 1.
     undirected: store the reverse of every arc as well, so that messages reach both ends; self_loops: keep,
         drop or add. Both apply to a Graph only.
+    seed: of synthesised data and random partitions. METIS under balancing constraints does not repeat itself.
     on_stage: called with a few words whenever a new stage begins.
 
     Raises ConfigError for settings that cannot work. Until it returns, out_dir holds no part config.
     """
-    hops(fanouts)
-    fanouts = [_plain(fanout) for fanout in fanouts]
+    fanouts = hops(fanouts)[::-1]
     _check(parts=parts, batch_size=batch_size, trainers=trainers, feature_dim=feature_dim)
     for key, value, known in (("method", method, METHODS), ("self_loops", self_loops, SELF_LOOPS)):
         if value not in known:
@@ -183,13 +183,6 @@ def _part_report(edges: PartitionEdges, train_nodes: int, prior: Any) -> PartRep
         train_nodes=train_nodes,
         remote_rows_per_minibatch=float(prior.sum(dtype=np.float64) - prior[own].sum(dtype=np.float64)),
     )
-
-
-def _plain(fanout: HopFanout) -> HopFanout:
-    """A fanout that JSON can hold: edge types given as tuples become "source:type:destination"."""
-    if not isinstance(fanout, Mapping):
-        return int(fanout)
-    return {":".join(etype) if isinstance(etype, tuple) else etype: int(n) for etype, n in fanout.items()}
 
 
 def _check(**at_least_one: int) -> None:

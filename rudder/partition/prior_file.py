@@ -147,8 +147,8 @@ def load_prior(part_config: str | Path, part: int, ntype: str | None = None) -> 
     found = len(by_type.get(ntype, ()))
     if (info.part, info.num_parts, found) != (part, layout.num_parts, count):
         raise FormatError(
-            f"{path}: made for partition {info.part} of {info.num_parts} with {found} nodes of type '{ntype}', not "
-            f"for {part} of {layout.num_parts} with {count}; make it again with `rudder partition`"
+            f"{path}: made for partition {info.part} of {info.num_parts} with {found} nodes of '{ntype}', "
+            f"not for {part} of {layout.num_parts} with {count}; make it again with `rudder partition`"
         )
     return by_type[ntype]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,12 @@ from rudder.errors import ConfigError, FormatError
 # Stored beside every prior; raised whenever the numbers would come out differently.
 FORMULA_VERSION = 1
 
-# Edges whose weights are spelled out at once: 8 bytes each, so this bounds the scratch memory to about 128
-# MiB.
+# Edges whose weights are spelled out at once: 8 bytes each, so scratch memory stays within about 128 MiB.
 CHUNK_EDGES = 1 << 24
 
-# Fanout of one hop: a number for every edge type, or one per edge type. -1 draws all in-neighbours.
-HopFanout = Union[int, Mapping[str, int]]
+# Fanout of one hop: a number for every edge type, or a mapping with one per edge type, named "u:buys:i",
+# ("u", "buys", "i") or "buys". -1 draws all in-neighbours.
+HopFanout = Union[int, Mapping[Any, int]]
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,23 @@ def vip(
 
 def hops(fanouts: Sequence[HopFanout]) -> list[HopFanout]:
     """Fanouts from the seeds outward, given in NeighborSampler's order. Raises ConfigError if unusable."""
-    if isinstance(fanouts, (str, bytes)) or not fanouts:
+    if isinstance(fanouts, (str, bytes)) or not len(fanouts):
         raise ConfigError(
             f"fanouts {fanouts!r}: give one number (or one per edge type) for each hop, e.g. [10, 25]"
         )
-    for fanout in fanouts:
-        for number in fanout.values() if isinstance(fanout, Mapping) else [fanout]:
-            if int(number) != number or number < -1:
-                raise ConfigError(f"fanout {number!r}: give a count of neighbours, or -1 for all of them")
-    return list(reversed(fanouts))
+    return [plain_fanout(fanout) for fanout in reversed(fanouts)]
+
+
+def plain_fanout(fanout: HopFanout) -> HopFanout:
+    """The same fanout as JSON can hold it: edge types given as tuples become "source:type:destination"."""
+    numbers = fanout.values() if isinstance(fanout, Mapping) else [fanout]
+    for number in numbers:
+        if int(number) != number or number < -1:
+            raise ConfigError(f"fanout {number!r}: give a count of neighbours, or -1 for all of them")
+    if not isinstance(fanout, Mapping):
+        return int(fanout)
+    by_name = {":".join(etype) if isinstance(etype, tuple) else etype: int(n) for etype, n in fanout.items()}
+    return dict(sorted(by_name.items()))
 
 
 def seed_probability(num_seeds: int, batch_size: int, trainers: int = 1) -> float:
@@ -97,16 +105,13 @@ def seed_probability(num_seeds: int, batch_size: int, trainers: int = 1) -> floa
 
 
 def fanout_of(fanout: HopFanout, name: str) -> int:
-    """The fanout of edge type `name`, which a mapping may call "u:buys:i", ("u", "buys", "i") or "buys"."""
+    """The fanout of edge type `name` ("u:buys:i"), which a mapping may also call "buys"."""
     if not isinstance(fanout, Mapping):
-        return int(fanout)
-    by_any_name = {":".join(key) if isinstance(key, tuple) else key: value for key, value in fanout.items()}
-    for spelling in (name, name.split(":")[1]) if ":" in name else (name,):
-        if spelling in by_any_name:
-            return int(by_any_name[spelling])
-    raise ConfigError(
-        f"fanouts name no number for edge type '{name}'; they name {', '.join(map(str, by_any_name))}"
-    )
+        return fanout
+    for spelling in (name, name.split(":")[1] if ":" in name else name):
+        if spelling in fanout:
+            return fanout[spelling]
+    raise ConfigError(f"fanouts name no number for edge type '{name}'; they name {', '.join(fanout)}")
 
 
 def add_log_misses(

@@ -13,6 +13,7 @@ same numbers.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -100,12 +101,14 @@ def vip_steps(
     wanted = yield edges.by_owner(edges.halo)
     wanted = [ids - edges.first for ids in wanted]
     foreign_seeds = yield [ids - edges.part_starts[p] for p, ids in enumerate(seeds_by_owner)]
-    foreign_q0 = yield [np.array([q0])] * edges.num_parts
+    foreign_starts = yield [np.array([q0, _fingerprint(outward)])] * edges.num_parts
+    if any(start[1] != _fingerprint(outward) for start in foreign_starts):
+        raise ConfigError("partitions were given different fanouts; give all of them the same")
 
     result = np.zeros(int(edges.part_starts[-1]), dtype=np.float32)
     for trainer_part in range(edges.num_parts):
         q = np.zeros(edges.num_own)
-        q[foreign_seeds[trainer_part]] = foreign_q0[trainer_part][0]
+        q[foreign_seeds[trainer_part]] = foreign_starts[trainer_part][0]
         for fanout in outward:
             log_miss = np.zeros(edges.num_own + len(edges.halo))
             for relation in edges.relations:
@@ -123,6 +126,11 @@ def vip_steps(
     return result
 
 
+def _fingerprint(outward: Sequence[HopFanout]) -> float:
+    """A number that tells fanouts (from `hops`) apart and that float64 holds exactly."""
+    return float(zlib.crc32(repr(outward).encode()))
+
+
 def run_in_process(steps: Sequence[VipSteps]) -> list[NDArray[np.float32]]:
     """Run the coroutines of all partitions in this process; returns each one's VIP over the whole graph."""
     outgoing = [next(step) for step in steps]
@@ -135,10 +143,6 @@ def run_in_process(steps: Sequence[VipSteps]) -> list[NDArray[np.float32]]:
                 outgoing.append(step.send(messages))
             except StopIteration as stop:
                 results.append(stop.value)
-    if len(results) != len(steps):
-        raise ConfigError(
-            "partitions took part in different numbers of hops; give all of them the same fanouts"
-        )
     return results
 
 
