@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rudder.errors import DeadlineError
 from rudder.minibatch import Minibatch
 from rudder.source import Bytes, Ids
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 # Minibatches whose rows the trainer may not have asked for yet: scripts that draw one minibatch ahead of
 # the one they train on need 2. More would keep the window from moving on.
 _OPEN = 2
+# How long Ctrl-C may go unnoticed in a wait for rows.
+_SLICE_SECONDS = 0.25
 
 
 class Claims:
@@ -75,10 +78,21 @@ class Claims:
         if minibatch.seq <= self._taken:
             return Taken(None)
         began = time.perf_counter()
-        self._core.take(minibatch.seq)
+        while not self._arrived(minibatch.seq):
+            pass
         self._taken = minibatch.seq
         self._open = [other for other in self._open if other.seq >= minibatch.seq]
         return Taken(minibatch.seq, time.perf_counter() - began)
+
+    def _arrived(self, seq: int) -> bool:
+        """Wait for rows, but let Python handle signals (Ctrl-C) now and then."""
+        try:
+            self._core.take(seq, _SLICE_SECONDS)
+        except DeadlineError as error:
+            if error.part is None:  # only this slice of the waiting is over, not a peer's time to answer
+                return False
+            raise
+        return True
 
     def _gather(self, minibatch: Minibatch, part: int, out: Bytes) -> None:
         if len(minibatch.parts) == 1:

@@ -9,8 +9,9 @@ from typing import Any
 from rudder import lifetime
 from rudder.config import parse_bytes
 from rudder.errors import ConfigError
-from rudder.lookahead import Lookahead, Prepare
+from rudder.lookahead import Lookahead
 from rudder.prefetcher import Prefetcher
+from rudder.sampling import Prepare
 
 
 def _as_is(packed: Any) -> Any:
@@ -35,6 +36,7 @@ class PrefetchLoader:
         waiting_bytes: int | str = "1GiB",
         epochs: int | None = None,
         abandon: Callable[[Any], None] | None = None,
+        length: Callable[[Any], int] = len,
     ) -> None:
         """``waiting_bytes`` bounds the minibatches that wait (one always may, whatever its size).
 
@@ -45,6 +47,7 @@ class PrefetchLoader:
             raise ConfigError(f"epochs={epochs}: it must be 1 or more, or None where it is not known")
         self._loader = loader
         self._unpack = unpack
+        self._length = length
         self._lookahead = Lookahead(
             loader,
             list(tables),
@@ -63,7 +66,7 @@ class PrefetchLoader:
 
     def __len__(self) -> int:
         """Minibatches of an epoch, as the wrapped loader says."""
-        return len(self._loader)  # type: ignore[arg-type]
+        return self._length(self._loader)
 
     def __getattr__(self, name: str) -> Any:
         """Attributes of the wrapped loader."""

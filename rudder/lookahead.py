@@ -21,32 +21,16 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from numpy.typing import NDArray
-
 from rudder.errors import ClosedError
-from rudder.minibatch import Minibatch
 from rudder.prefetcher import Prefetcher
+from rudder.sampling import Item, Prepare, sample_epochs
 
 _log = logging.getLogger("rudder")
 _FEEDERS = threading.RLock()
 
-
-@dataclass
-class Prepared:
-    """A minibatch in the form in which it waits."""
-
-    packed: Any
-    nbytes: int
-    #: For each table, in the order of the tables, the parts of ids that the trainer will ask of it.
-    ids: Sequence[Sequence[NDArray[Any]]]
-
-
-#: Makes the waiting form of what the loader yielded; runs on the sampling thread.
-Prepare = Callable[[Any], Prepared]
 
 # Minibatches that may wait while the window is not yet full of remote rows: then nearly all accesses are
 # local, and more of them would only occupy memory.
@@ -55,21 +39,8 @@ MAX_MINIBATCHES = 256
 LOCAL_MINIBATCHES = 4
 # Seconds that close() waits for a loader that does not return, e.g. one whose servers are gone.
 JOIN_SECONDS = 10.0
-
-
-@dataclass
-class _Item:
-    """A minibatch that waits, the end of an epoch, or what the loader raised."""
-
-    epoch: int
-    prepared: Prepared | None = None
-    seconds: float = 0.0
-    error: BaseException | None = None
-    submitted: list[Minibatch] | None = None
-
-    @property
-    def nbytes(self) -> int:
-        return self.prepared.nbytes if self.prepared is not None else 0
+# How long the sampling thread waits for room before it looks whether it is still wanted.
+_GLANCE_SECONDS = 0.1
 
 
 class Lookahead:
@@ -93,7 +64,7 @@ class Lookahead:
         self._lead = max(tables, key=lambda t: t.capacity_rows * t.source.row_bytes, default=None)
         self._submitting = threading.Lock()
         self._changed = threading.Condition()
-        self._queue: deque[_Item] = deque()
+        self._queue: deque[Item] = deque()
         self._bytes = 0
         self._epoch = -1  # the trainer's
         self._in_epoch = False
@@ -119,7 +90,12 @@ class Lookahead:
                 self._withdraw()
                 self._submit_waiting()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="rudder-sampling", daemon=True)
+            self._thread = threading.Thread(
+                target=sample_epochs,
+                args=(self._loader, self._prepare, self, self._abandon),
+                name="rudder-sampling",
+                daemon=True,
+            )
             self._thread.start()
         if not any(_busy(table.feeder, self) for table in self._tables):
             self._take_over()
@@ -236,7 +212,7 @@ class Lookahead:
         for item in items:
             self._submit(item)
 
-    def _submit(self, item: _Item) -> None:
+    def _submit(self, item: Item) -> None:
         """Tell the tables a minibatch's ids; an id outside of a table is the minibatch's error."""
         if item.prepared is None or item.error is not None:
             return
@@ -255,43 +231,16 @@ class Lookahead:
 
     # -- the sampling thread's side
 
-    def _run(self) -> None:
-        epoch = 0
-        while not self._closed:
-            if self._wait_for_turn(epoch):
-                self._sample_epoch(epoch)
-            epoch += 1
+    @property
+    def closed(self) -> bool:
+        """Closed, or about to be."""
+        return self._closed
 
-    def _sample_epoch(self, epoch: int) -> None:
-        iterator: Iterator[Any] | None = None
-        while True:
-            began = time.perf_counter()
-            item = _Item(epoch)
-            try:
-                if iterator is None:
-                    iterator = iter(self._loader)
-                minibatch = next(iterator)
-                item.seconds = time.perf_counter() - began
-                item.prepared = self._prepare(minibatch)
-                del minibatch
-            except StopIteration:
-                pass
-            except BaseException as error:  # whatever it is, the training loop gets it
-                item.error = error
-            final = item.prepared is None
-            if self._append(item) and (final or self._wait_for_turn(epoch)):
-                if final:
-                    return
-                continue
-            if not final and self._abandon is not None:
-                self._abandon(iterator)
-            return
-
-    def _append(self, item: _Item) -> bool:
+    def append(self, item: Item) -> bool:
         """Queue an item; False where its epoch is of no use any more."""
         with self._submitting:
             with self._changed:
-                if self._closed or item.epoch <= self._abandoned:
+                if not self._useful(item.epoch):
                     return False
             if self._feeding:
                 self._submit(item)
@@ -301,29 +250,34 @@ class Lookahead:
                 self._changed.notify_all()
         return True
 
-    def _wait_for_turn(self, epoch: int) -> bool:
+    def wait_for_turn(self, epoch: int) -> bool:
         """Wait until another minibatch of ``epoch`` is wanted; False where it never will be."""
-        with self._changed:
-            while not self._closed and epoch > self._abandoned and not self._wants(epoch):
-                self._changed.wait()
-            return not self._closed and epoch > self._abandoned
+        while True:
+            with self._changed:
+                while self._useful(epoch) and not self._may_sample(epoch):
+                    self._changed.wait()
+                if not self._useful(epoch):
+                    return False
+                lead = self._lead
+                if lead is None or lead.remote_rows == 0 or len(self._queue) <= lead.plan.depth:
+                    return True
+            if lead.wait_for_room(_GLANCE_SECONDS):
+                return True
 
-    def _wants(self, epoch: int) -> bool:
+    def _useful(self, epoch: int) -> bool:
+        return not self._closed and epoch > self._abandoned
+
+    def _may_sample(self, epoch: int) -> bool:
+        """Is another minibatch wanted, as far as this loader knows? The table's window has its own say."""
         if epoch > self._epoch and not self._may_run_into(epoch):
             return False
         waiting = len(self._queue)
         if waiting == 0:
             return True
-        lead = self._lead
-        if lead is None or lead.remote_rows == 0:
+        if self._lead is None or self._lead.remote_rows == 0:
             return waiting < LOCAL_MINIBATCHES and self._bytes < self._waiting_bytes
-        bound = self._waiting_bytes + lead.waiting_share
-        if not self._feeding or waiting >= MAX_MINIBATCHES or self._bytes >= bound:
-            return False
-        try:
-            return waiting <= lead.plan.depth or lead.wants_more()
-        except ClosedError:
-            return False  # the trainer learns of it from the minibatches that wait
+        bound = self._waiting_bytes + self._lead.waiting_share
+        return self._feeding and waiting < MAX_MINIBATCHES and self._bytes < bound
 
     def _may_run_into(self, epoch: int) -> bool:
         """Sample for an epoch not begun yet: the very next one, while the present one goes on well."""

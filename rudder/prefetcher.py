@@ -86,9 +86,11 @@ class Prefetcher:
             record=record is not None,
             **({"threads": options.threads} if options.threads else {}),
         )
-        if plan.buffer_share < 100 or not plan.replace:
-            # The arena is made for the whole memory, so that a later plan may give it back to the buffer.
-            self._core.steer(capacity_rows=self._buffer_rows(plan), replace=plan.replace)
+        # The arena is made for the whole memory, so that a later plan may give it back to the buffer.
+        if plan.buffer_share < 100:
+            self._core.steer(capacity_rows=self._buffer_rows(plan))
+        if options.policy == "score":
+            self._core.steer(replace=plan.replace)
         self._claims = Claims(self._core, source.row_bytes)
         self._closing = threading.Lock()
         self._closed = False
@@ -156,7 +158,6 @@ class Prefetcher:
             return
         if self._recorder is not None:
             self._recorder.began(taken.seq, taken.waited)
-        self._poke()
 
     def _compare(self, ids: Ids, out: Bytes) -> None:
         truth = self.source.pull(ids)
@@ -201,9 +202,9 @@ class Prefetcher:
         if taken is not None:
             self._account(taken)
 
-    def wants_more(self) -> bool:
-        """Does the window want another minibatch?"""
-        return self._core.wait_room(0.0)
+    def wait_for_room(self, seconds: float) -> bool:
+        """Wait until the window wants another minibatch; False after so many seconds. Raises ClosedError."""
+        return self._core.wait_room(seconds)
 
     def drop_pending(self) -> None:
         """Forget all minibatches that were submitted and whose rows were not asked for yet."""
@@ -224,7 +225,7 @@ class Prefetcher:
         ``settings`` are those of `rudder.loader.PrefetchLoader`.
         """
         from rudder.loader import PrefetchLoader
-        from rudder.lookahead import Prepared
+        from rudder.sampling import Prepared
 
         def prepare(minibatch: Any) -> Prepared:
             kept = np.array(ids(minibatch))
@@ -260,22 +261,18 @@ class Prefetcher:
             window_rows=self._window_rows(plan),
             depth=plan.depth,
             prior=prior,
-            replace=plan.replace,
+            replace=plan.replace if self.options.policy == "score" else None,
         )
         self._steering.accept(plan.but(rebuild=False))
-        self._poke()
-
-    def _poke(self) -> None:
-        """The window may have got room."""
         if self.feeder is not None:
-            self.feeder.poke()
+            self.feeder.poke()  # more may wait now
 
     def _end_interval(self) -> None:
         metrics = self._meter.end_interval(self.plan, self._steering.refused)
         if self._recorder is not None:
             self._recorder.drain()
         plan = self._steering.step(metrics)
-        if plan == self.plan and plan.prior != "frequency":
+        if plan == self.plan and plan.prior != "frequency" and self.options.policy != "score":
             return
         try:
             self._apply(plan)

@@ -20,6 +20,7 @@ I     invalidate   uint64 0, then ids whose rows were written to
 D     drop         uint64 0: the window was forgotten
 C     capacity     uint64 rows
 Q     depth        uint64 minibatches
+Y     replace      uint64 0 or 1: the paper's no or yes to replacements
 W     prior        zlib of one byte per row of the table: its worth on `Prior`'s log scale
 T     times        uint64 minibatch, three float32: seconds of sampling, waiting for rows, training
 ====  ===========  =========================================================================================
@@ -61,6 +62,7 @@ CALLS = {
     "drop": b"D",
     "capacity": b"C",
     "depth": b"Q",
+    "replace": b"Y",
 }
 _NAMES = {kind: name for name, kind in CALLS.items()}
 _FRAME = struct.Struct("<cII")

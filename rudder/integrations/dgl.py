@@ -17,8 +17,8 @@ from rudder.integrations.dgl_blocks import Packer, Unpacker
 from rudder.integrations.dgl_feature import AttachedTensor
 from rudder.integrations.dgl_tables import DistTensorSource, find_tensor
 from rudder.loader import PrefetchLoader
-from rudder.lookahead import Prepared
 from rudder.options import Options
+from rudder.sampling import Prepared
 
 __all__ = ["AttachedTensor", "attach", "prefetch"]
 
@@ -101,6 +101,7 @@ def prefetch(
         waiting_bytes=waiting_bytes,
         epochs=epochs,
         abandon=_drain_samplers,
+        length=_length,
     )
 
 
@@ -115,6 +116,11 @@ def _to(value: Any, device: Any) -> Any:
         moved = [_to(each, device) for each in value]
         return type(value)._make(moved) if hasattr(value, "_make") else type(value)(moved)
     return value
+
+
+def _length(loader: Any) -> int:
+    """Minibatches of an epoch; DGL's distributed loaders know it, but have no len()."""
+    return int(loader.expected_idxs) if isinstance(loader, DistDataLoader) else len(loader)
 
 
 def _drain_samplers(iterator: Any) -> None:
