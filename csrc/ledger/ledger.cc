@@ -80,8 +80,10 @@ Seq Ledger::foresee(std::span<const NodeId> ids, std::span<std::uint32_t> places
 
 const Verdict& Ledger::execute() {
   release_last();
+  // Before the minibatch leaves the window: a staged row that it needs must not be forgotten.
+  const Seq seq = window_.begin();
+  unstage_before(seq > depth_ ? seq - depth_ : 0);
   window_.pop(current_);
-  unstage_before(current_.seq > depth_ ? current_.seq - depth_ : 0);
   return execute_current(true);
 }
 
