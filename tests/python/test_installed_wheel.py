@@ -26,14 +26,12 @@ EXAMPLE = """
 import sys
 import numpy as np
 import rudder
-from rudder.options import Options
-from rudder.prefetcher import Prefetcher
-from rudder.source import ArraySource
 
 assert sys.argv[1] in rudder.__file__, rudder.__file__
 rows = np.random.default_rng(0).random((4000, 16), dtype=np.float32)
 minibatches = [np.random.default_rng(i).permutation(4000)[:256] for i in range(20)]
-prefetcher = Prefetcher(ArraySource(rows, [0, 1000, 4000]), Options(capacity=500, prior="none"))
+source = rudder.ArraySource(rows, part_starts=[0, 1000, 4000])
+prefetcher = rudder.Prefetcher(source, rudder.Options(capacity=500, prior="none"))
 for ids in prefetcher.iterate(minibatches):
     np.testing.assert_array_equal(prefetcher[ids], rows[ids])
 prefetcher.close()
