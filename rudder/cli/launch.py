@@ -98,7 +98,7 @@ def launch(
             on_line=_show,
             stop=stop,
         )
-    elif "SLURM_JOB_NODELIST" in os.environ:
+    elif os.environ.get("SLURM_JOB_NODELIST"):
         result = run_slurm(job, port=port, python=python, master_port=master_port, on_line=_show, stop=stop)
     else:
         raise ConfigError(

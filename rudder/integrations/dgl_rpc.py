@@ -15,13 +15,13 @@ calls, and the process's start and end.
 Barriers. A thread holds the lock while it waits for the other trainers: KVClient.barrier, DistTensor's
 construction and deletion, client_barrier. This cannot make a deadlock that DGL alone would not have.
 Suppose trainer A's main thread waits in a barrier and holds A's lock. It waits for B's main thread to
-arrive. B's main thread waits for B's lock, or for a thread of B that waits for
-it: its holder is in a call that a DGL *server* answers. Servers are processes of their own that wait for no
-trainer outside of barriers, so that call ends, and the lock goes to the waiters in turn. Or it waits for a
-thread of A: only if threads other than the main one took part in barriers or in collectives between
-trainers, or served rows to peers by calling DGL. Rudder's do not: **a background thread samples and pulls,
-and never enters a barrier**. What does happen is that A's background threads stand still while A waits in a
-barrier; DGL's scripts do that at the end of an epoch and when they create tensors.
+arrive. B's main thread may wait for B's lock, or for a thread of B that waits for it: the holder is in a
+call that a DGL *server* answers. Servers are processes of their own that wait for no trainer outside of
+barriers, so that call ends, and the lock goes to the waiters in turn. Or it may wait for a background
+thread of A: only if such threads took part in barriers or in collectives between trainers, or served rows
+to peers by calling DGL. Rudder's do not: **a background thread samples and pulls, and never enters a
+barrier**. What does happen is that A's background threads stand still while A waits in a barrier; DGL's
+scripts do that at the end of an epoch and when they create tensors.
 
 Deleted tensors. DistTensor.__del__ is a barrier, too, and the garbage collector may run it anywhere: within
 another call of the same thread, which the lock would let pass, or in a background thread. It is therefore
@@ -31,10 +31,10 @@ than the main one.
 Sampler processes (DGL_NUM_SAMPLER) have an RPC client of their own and one thread: they need no lock, and
 what they do is invisible here. A forked child gets a free lock (it must not use DGL's RPC anyway).
 
-The FFI. DGL's compiled FFI (cython) and its ctypes one both release the GIL for the whole call: measured
-with one thread in a pull that a stopped server does not answer, another ran Python at its full rate
-(tests/distributed/test_rpc_threads.py asserts it). So the lock costs waiting, not standing still.
-Uncontended, lock and wrapper take under 1 us; a pull takes 100 us and more.
+The FFI. DGL's compiled FFI (cython) and its ctypes one (DGL_FFI=ctypes) both release the GIL for the whole
+call. Tried with either: while one thread is in a pull that a stopped server does not answer, another runs
+Python (tests/distributed/test_rpc_threads.py asserts it). So the lock costs waiting, not standing still.
+Lock and wrapper together take about 1 us where nobody else wants the lock.
 
 An exception between a call's requests and its answers (Ctrl-C, a local error) leaves answers in the queue,
 as in DGL alone: after it, the process's RPC client is not usable any more.

@@ -1,11 +1,11 @@
 """Leaves nothing behind: ends every process of a job and removes its shared memory, also after the launcher
 was killed.
 
-Standard library only, and runnable as a file (`python -I cleanup.py JOB`): then it is the job's *guardian*,
-a process in a session of its own that holds the read end of a pipe from the launcher. The word "done" means
-that the launcher cleaned up itself; end of file without it means that the launcher is gone, and the
-guardian does the work. Should both be killed at once, the job's processes still die with their parent (see
-child.py), and the next job on the machine removes the segments.
+Standard library only, and runnable as a file (`python -I cleanup.py JOB FOLDER`): then it is the job's
+*guardian*, a process in a session of its own that holds the read end of a pipe from the launcher. The word
+"done" means that the launcher cleaned up itself; end of file without it means that the launcher is gone,
+and the guardian does the work. Should both be killed at once, the job's processes still die with their
+parent (see child.py), and the next job on the machine removes the segments.
 
 A process belongs to a job when its environment says RUDDER_JOB=<job>, so also samplers, data-loader workers
 and whatever else the script started. A segment belongs to it when its name starts with rudder.<job>. (see
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -112,12 +113,13 @@ def _is_tracker(pid: int) -> bool:
 
 
 def main() -> None:
-    """Be the guardian of the job named on the command line."""
+    """Be the guardian of the job named on the command line, and of its temporary folder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     told = sys.stdin.buffer.read()
     if told != b"done":
         sweep(sys.argv[1])
+        shutil.rmtree(sys.argv[2], ignore_errors=True)
 
 
 if __name__ == "__main__":

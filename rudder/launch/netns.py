@@ -51,8 +51,8 @@ def check_possible(rate: str | None) -> None:
             missing.append(f"the right to make namespaces ({done.stderr.strip()})")
     if missing:
         raise LaunchError(
-            f"hosts in network namespaces need {', '.join(missing)}; without --netns and --rate the hosts share"
-            " this machine's loopback interface and need no rights"
+            f"hosts in network namespaces need {', '.join(missing)}; without --netns and --rate the hosts"
+            " share this machine's loopback interface and need no rights"
         )
 
 

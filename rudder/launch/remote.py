@@ -44,12 +44,11 @@ class Agent:
         except OSError as error:
             raise LaunchError(f"cannot run {command[0]}: {error.strerror}") from error
         self._errors = b""
-        self._threads = [
-            threading.Thread(target=target, name=f"rudder-agent-{host}", daemon=True)
-            for target in (self._read_events, self._read_errors)
-        ]
-        for thread in self._threads:
-            thread.start()
+        # The reader of events waits for the other one, so it starts second.
+        self._error_thread = threading.Thread(target=self._read_errors, daemon=True)
+        self._error_thread.start()
+        self._event_thread = threading.Thread(target=self._read_events, daemon=True)
+        self._event_thread.start()
 
     @property
     def pid(self) -> int:
@@ -91,8 +90,8 @@ class Agent:
                 return False
             self._popen.kill()
             self._popen.wait()
-        for thread in self._threads:
-            thread.join()
+        self._event_thread.join()
+        self._error_thread.join()
         return True
 
     def close(self) -> None:
@@ -118,7 +117,7 @@ class Agent:
         with self._lock:
             lost = not self._stopping
         if lost:
-            self._threads[1].join()
+            self._error_thread.join()
             said = self._errors.decode("utf-8", "replace").strip()
             self._emit(
                 Broken(self._host, f"lost its agent (exit code {code})" + (f": {said}" if said else ""))

@@ -58,12 +58,16 @@ class Supervisor:
         self._stopping = threading.Event()
         self._running: dict[str, _Running] = {}
         self._selector = selectors.DefaultSelector()
+        self._folder: str  # address file and failure reports
+        self._guardian: subprocess.Popen[bytes]
         self._thread = threading.Thread(target=self._run, name="rudder-supervisor", daemon=True)
 
     def start(self, needed_ports: Iterable[tuple[str, int]] = ()) -> None:
-        """Check the ports, then start everything. Raises LaunchError where a port is taken."""
+        """Check the ports, then start everything. Raises LaunchError, e.g. where a port is taken."""
         ports.check_ports(needed_ports)
         cleanup.sweep_stale()
+        self._folder = tempfile.mkdtemp(prefix="rudder-launch-")
+        self._guardian = _start_guardian(self._job, self._folder)
         self._thread.start()
 
     def signal(self, role: str, number: int) -> None:
@@ -80,10 +84,8 @@ class Supervisor:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        folder = tempfile.mkdtemp(prefix="rudder-launch-")
-        guardian = _start_guardian(self._job)
         try:
-            self._start_all(Path(folder))
+            self._start_all(Path(self._folder))
             while self._running:
                 self._serve_requests()
                 self._read(_TICK_S)
@@ -97,10 +99,10 @@ class Supervisor:
             cleanup.sweep(self._job)
             self._reap_killed()
             self._selector.close()
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(self._folder, ignore_errors=True)
             # Only now: until here the guardian would have finished the work had this process been killed.
             with contextlib.suppress(BrokenPipeError):
-                guardian.communicate(b"done")
+                self._guardian.communicate(b"done")
 
     def _start_all(self, folder: Path) -> None:
         address_file = folder / "ip_config.txt"
@@ -219,10 +221,10 @@ def _read_report(path: Path) -> tuple[float | None, str]:
     return float(data["failed_at"]), str(data["traceback"])
 
 
-def _start_guardian(job: str) -> subprocess.Popen[bytes]:
+def _start_guardian(job: str, folder: str) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            [sys.executable, "-I", cleanup.__file__, job],
+            [sys.executable, "-I", cleanup.__file__, job, folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 RING_NODES = 600
@@ -37,3 +45,95 @@ def ring_parts(tmp_path_factory: pytest.TempPathFactory) -> str:
 def workers() -> Path:
     """Folder of the scripts that tests launch."""
     return Path(__file__).parent / "workers"
+
+
+class Launcher:
+    """Runs `rudder launch` as users do, and knows afterwards whether anything of it is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.mark = f"launch-test-{uuid.uuid4().hex}"
+        self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
+        self.begin = time.time()
+
+    def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rudder.cli", "launch", *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "MARK": self.mark, "PYTHONPATH": _importable(), **(env or {})},
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *args: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+        """Exit code and everything it wrote."""
+        process = self.start(*args, env=env)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+    def read_until(self, process: subprocess.Popen[str], text: str, times: int = 1) -> str:
+        """Everything up to the line in which `text` appears for that time."""
+        seen = ""
+        assert process.stdout is not None
+        for line in process.stdout:
+            seen += line
+            times -= text in line
+            if times == 0:
+                return seen
+        raise AssertionError(f"ended without {text!r}:\n{seen}")
+
+    def processes(self) -> list[psutil.Process]:
+        """Live processes that the launchers of this test started, directly or not, and they themselves."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("MARK") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def segments(self) -> list[str]:
+        """Names in shared memory, made since this test began, whose launcher or agent does not live."""
+        names = []
+        for path in Path("/dev/shm").glob("rudder.*"):
+            with contextlib.suppress(FileNotFoundError):
+                pid = int(path.name.split(".")[1].split("-")[1])
+                if path.stat().st_mtime >= self.begin - 1 and not psutil.pid_exists(pid):
+                    names.append(path.name)
+        return names
+
+    def nothing_left(self) -> None:
+        """Assert that every process and segment goes away; those of a killed launcher need a moment."""
+        deadline = time.monotonic() + 20
+        while self.processes() or self.segments():
+            assert time.monotonic() < deadline, (self.processes(), self.segments())
+            time.sleep(0.02)
+
+
+def _importable() -> str:
+    import rudder
+
+    root = str(Path(rudder.__file__).resolve().parents[1])
+    return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Iterator[Launcher]:
+    """A Launcher; whatever the test did, nothing may be left of it."""
+    made = Launcher(tmp_path)
+    try:
+        yield made
+        made.nothing_left()
+    finally:
+        for process in made.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+@pytest.fixture
+def two_parts(tmp_path: Path) -> str:
+    """A partition file that says two parts and names none: enough for scripts without DGL."""
+    path = tmp_path / "two.json"
+    path.write_text('{"num_parts": 2}')
+    return str(path)

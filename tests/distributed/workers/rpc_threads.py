@@ -13,7 +13,7 @@ import dgl
 import numpy as np
 import torch
 
-from rudder.integrations import dgl_rpc
+from rudder.integrations import dgl_hosts, dgl_rpc
 
 rounds, mode = int(sys.argv[1]), sys.argv[2]
 if mode == "serialized":
@@ -97,6 +97,16 @@ def _is_server(pid: str, host: int) -> bool:
     return mark in environ and b"DGL_ROLE=server" in environ and f"RUDDER_HOST={host}".encode() in environ
 
 
+def the_other_hosts_rows_are_in_its_segment() -> None:
+    other = 1 - int(os.environ["RUDDER_HOST"])
+    assert dgl_hosts.local_hosts() == [0, 1]
+    name = dgl_hosts.kvdata_segment(other, feats.kvstore_key)
+    owned = torch.nonzero(g.get_partition_book().nid2partid(torch.arange(n)) == other).flatten()
+    segment = np.fromfile(f"/dev/shm{name}", dtype=np.int64, count=len(owned) * 8).reshape(-1, 8)
+    assert np.array_equal(segment, expected[owned].numpy())
+
+
+the_other_hosts_rows_are_in_its_segment()
 thread = threading.Thread(target=run, args=(sample,), daemon=True)
 thread.start()
 run(pull)

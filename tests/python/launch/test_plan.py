@@ -1,0 +1,103 @@
+"""Plans, address files and ports: values in, values or typed errors out."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from rudder.errors import ConfigError, FormatError, LaunchError
+from rudder.launch import ports
+from rudder.launch.events import Broken, Exited, Line, from_json, to_json
+from rudder.launch.plan import (
+    Host,
+    Job,
+    ip_config_text,
+    parse_ip_config,
+    plan_processes,
+    process_from_json,
+    process_to_json,
+)
+
+HOSTS = [Host(0, "10.0.0.1", 30050), Host(1, "10.0.0.2", 40000)]
+
+
+def _plan(**settings):
+    job = Job(script="s.py", args=["--p", "{part_config}"], part_config="/p.json", **settings)
+    return plan_processes(job, HOSTS, master=("10.0.0.1", 29500), shared_memory=False)
+
+
+def test_servers_come_first_and_ranks_count_through_the_hosts():
+    planned = _plan(trainers=2, servers=2)
+    assert [p.role for p in planned] == ["server"] * 4 + ["trainer"] * 4
+    assert [p.rank for p in planned] == [0, 1, 2, 3] * 2
+    assert [p.name for p in planned][3] == "host1 server1"
+    assert planned[3].env["DGL_SERVER_ID"] == "3"
+    trainer = planned[-1].env
+    assert (trainer["RANK"], trainer["LOCAL_RANK"], trainer["GROUP_RANK"]) == ("3", "1", "1")
+    assert "DGL_SERVER_ID" not in trainer
+    assert trainer["RUDDER_LOCAL_HOSTS"] == "1"
+    assert planned[0].argv == ["s.py", "--p", "/p.json"]
+
+
+def test_settings_reach_the_right_processes():
+    planned = _plan(env={"A": "1"}, trainer_env={"B": "2"}, record="/r", out="/o")
+    server, trainer = planned[0].env, planned[-1].env
+    assert server["A"] == trainer["A"] == "1"
+    assert trainer["B"] == "2"
+    assert "B" not in server
+    assert trainer["RUDDER_RECORD"] == "/r"
+    assert "RUDDER_RECORD" not in server
+    assert trainer["RUDDER_OUT"] == "/o"
+
+
+def test_processes_and_events_survive_the_wire():
+    for process in _plan():
+        assert process_from_json(process_to_json(process)) == process
+    for event in (Line("host0 trainer0", "stdout", "x"), Exited("a", -9, 1.0, 0.5, "t"), Broken(1, "gone")):
+        assert from_json(to_json(event)) == event
+
+
+def test_address_file_round_trip(tmp_path):
+    path = tmp_path / "ip.txt"
+    path.write_text("# machines\n10.0.0.1\n\n10.0.0.2 40000\n")
+    hosts = parse_ip_config(str(path))
+    assert [(h.number, h.address, h.port) for h in hosts] == [(0, "10.0.0.1", 30050), (1, "10.0.0.2", 40000)]
+    assert ip_config_text(hosts) == "10.0.0.1 30050\n10.0.0.2 40000\n"
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1 a b\n", "10.0.0.1 port\n", "\n# none\n"])
+def test_bad_address_files(tmp_path, text):
+    path = tmp_path / "ip.txt"
+    path.write_text(text)
+    with pytest.raises(FormatError, match=str(path)):
+        parse_ip_config(str(path))
+
+
+def test_partition_files_are_checked(tmp_path):
+    script = tmp_path / "s.py"
+    script.touch()
+    parts = tmp_path / "p.json"
+    job = Job(str(script), [], str(parts))
+    with pytest.raises(ConfigError, match="no partition file"):
+        job.check(2)
+    for text in ("{", "[]", "{}", '{"num_parts": "x"}'):
+        parts.write_text(text)
+        with pytest.raises(FormatError):
+            job.check(2)
+    parts.write_text('{"num_parts": 2}')
+    job.check(2)
+    with pytest.raises(ConfigError, match="2 partitions for 4 hosts"):
+        job.check(4)
+
+
+def test_ports():
+    port = ports.free_port("127.0.0.1", 3)
+    ports.check_ports([("127.0.0.1", port + i) for i in range(3)])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port + 1))
+        taken.listen()
+        with pytest.raises(LaunchError, match=f"port {port + 1} at 127.0.0.1"):
+            ports.check_ports([("127.0.0.1", port), ("127.0.0.1", port + 1)])
+    with pytest.raises(LaunchError, match="assign requested address"):
+        ports.check_ports([("192.0.2.1", 30050)])  # an address of no machine
