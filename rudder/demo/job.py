@@ -1,0 +1,107 @@
+"""Runs the two variants of the demonstration, one after the other, as real DistDGL jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rudder.demo import meter
+from rudder.demo.parts import Parts
+from rudder.demo.settings import DemoSettings
+from rudder.errors import LaunchError
+from rudder.launch import Job, Line, run_local
+from rudder.launch.job import StopRequest
+from rudder.launch.netns import check_possible
+from rudder.launch.start import run_namespaces
+
+VARIANTS = ("stock", "rudder")
+_SCRIPT = Path(__file__).with_name("train.py")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant's run: what each trainer found (see `train`), in the order of ranks."""
+
+    variant: str
+    trainers: list[dict[str, Any]]
+    #: Of the whole job, start-up and evaluation included.
+    seconds: float
+
+
+def check(settings: DemoSettings) -> None:
+    """Raise LaunchError where this machine cannot run it; costs nothing."""
+    if settings.rate is not None:
+        check_possible(settings.rate)
+
+
+def run(
+    settings: DemoSettings,
+    parts: Parts,
+    variant: str,
+    folder: Path,
+    *,
+    on_news: Callable[[dict[str, Any]], None] = lambda news: None,
+    stop: StopRequest | None = None,
+) -> Run:
+    """Run one of VARIANTS; its files go to ``folder/<variant>``, what it writes to ``folder/<variant>.log``.
+
+    on_news: called with what the first trainer tells of its progress. Raises LaunchError where a process
+    failed, or the job was stopped.
+    """
+    with_rudder = variant == "rudder"
+    out = folder / variant
+    out.mkdir(parents=True, exist_ok=True)
+    for leftover in out.glob("trainer-*.json"):
+        leftover.unlink()
+    job = Job(
+        script=str(_SCRIPT),
+        args=[parts.graph, "--out", str(out.resolve()), *_arguments(settings, with_rudder)],
+        part_config=str(parts.part_config),
+        trainers=settings.trainers,
+        # DGL says in many lines on every start what a demonstration need not repeat.
+        env={"PYTHONWARNINGS": "ignore"},
+        out=str(out),
+        record=str(settings.record) if with_rudder and settings.record else None,
+    )
+    with (folder / f"{variant}.log").open("w", encoding="utf-8") as log:
+
+        def hear(line: Line) -> None:
+            news = meter.told(line.text)
+            if news is None:
+                log.write(f"[{line.process}] {line.text}\n")
+            else:
+                on_news(news)
+
+        if settings.rate is None:
+            result = run_local(job, settings.hosts, on_line=hear, stop=stop)
+        else:
+            result = run_namespaces(job, settings.hosts, rate=settings.rate, on_line=hear, stop=stop)
+    if not result.ok:
+        raise LaunchError(f"the run {'with Rudder' if with_rudder else 'without Rudder'}: {result.reason}")
+    ranks = range(settings.hosts * settings.trainers)
+    found = [json.loads((out / f"trainer-{rank}.json").read_text(encoding="utf-8")) for rank in ranks]
+    return Run(variant, found, result.seconds)
+
+
+def _arguments(settings: DemoSettings, with_rudder: bool) -> list[str]:
+    arguments: dict[str, Any] = {
+        "epochs": settings.epochs,
+        "fanout": ",".join(map(str, settings.fanout)),
+        "batch-size": settings.batch_size,
+        "seed": settings.seed,
+    }
+    if with_rudder:
+        arguments |= {
+            "capacity": settings.capacity,
+            "policy": settings.policy,
+            "controller": settings.controller,
+            "transport": settings.transport,
+            "window": settings.window,
+            "depth": settings.depth,
+        }
+    words = [f"--{name}={value}" for name, value in arguments.items() if value is not None]
+    flags = ["--rudder"] * with_rudder + ["--verify"] * (with_rudder and settings.verify)
+    return words + flags
