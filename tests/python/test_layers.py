@@ -138,7 +138,7 @@ def test_the_rules_allow_what_they_should(path: str, line: str) -> None:
 
 
 def test_only_integrations_import_dgl() -> None:
-    # The demo's training script stands for a user's: it is a DistDGL script, run by name and imported by nobody.
+    # The demo's training script stands for a user's: it is run by name and imported by nobody.
     scripts = {ROOT / "rudder" / "demo" / "train.py"}
     offenders = [
         str(path.relative_to(ROOT))
