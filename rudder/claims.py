@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rudder.errors import DeadlineError
+from rudder.errors import ClosedError, DeadlineError
 from rudder.minibatch import Minibatch
 from rudder.source import Bytes, Ids
 
@@ -58,7 +59,9 @@ class Claims:
     def drop(self) -> None:
         """Forget all minibatches but those whose rows were taken."""
         with self._lock:
-            self._core.drop_pending()
+            # A closed core has forgotten them already.
+            with contextlib.suppress(ClosedError):
+                self._core.drop_pending()
             self._open = [minibatch for minibatch in self._open if minibatch.seq <= self._taken]
 
     def finish(self) -> None:

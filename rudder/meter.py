@@ -40,7 +40,8 @@ class Meter:
         self._own: dict[str, float] = {}
         self._began: float | None = None
         self._intervals = 0
-        self._minibatches = 0
+        #: Minibatches that began in this interval.
+        self.minibatches = 0
         self._minibatches_total = 0
         self._earlier: dict[str, int | float] = {}
         self._folder_works = folder is not None
@@ -51,15 +52,12 @@ class Meter:
             for name, amount in amounts.items():
                 self._own[name] = self._own.get(name, 0) + amount
 
-    def minibatch(self) -> int:
-        """Count a minibatch that the trainer begins; returns how many of this interval went before it."""
-        with self._lock:
-            if self._began is None:
-                self._began = time.perf_counter()
-        before = self._minibatches
-        self._minibatches += 1
+    def begin_minibatch(self) -> None:
+        """The trainer begins a minibatch."""
+        if self._began is None:
+            self._began = time.perf_counter()
+        self.minibatches += 1
         self._minibatches_total += 1
-        return before
 
     def snapshot(self) -> dict[str, int | float]:
         """All running totals and gauges of now."""
@@ -74,12 +72,12 @@ class Meter:
         self._write("start", {"tensor": self._tensor, "rank": self._rank, **settings})
 
     def end_interval(self, plan: Plan, refused: int) -> IntervalMetrics:
-        """Cut the interval here; the one minibatch that began just now belongs to the next."""
+        """Cut the interval here; the minibatch that begins next belongs to the next one."""
         now = {**self.snapshot(), "refused_decisions": refused}
-        metrics = self._since(self._earlier, now, plan, self._intervals, self._minibatches)
+        metrics = self._since(self._earlier, now, plan, self._intervals, self.minibatches)
         self._earlier = now
         self._intervals += 1
-        self._minibatches = 0
+        self.minibatches = 0
         self._write("interval", metrics.to_json())
         self._summarise("running", plan, now)
         if self._callback is not None:
@@ -97,7 +95,7 @@ class Meter:
 
     def finish(self, plan: Plan, refused: int, *, failed: bool) -> None:
         """Write the last, partial interval and the totals. Call while the core still answers."""
-        if self._minibatches or not self._intervals:
+        if self.minibatches or not self._intervals:
             self.end_interval(plan, refused)
         now = {**self.snapshot(), "refused_decisions": refused}
         self._write("end", self._since({}, now, plan, self._intervals, self._minibatches_total).to_json())

@@ -194,8 +194,9 @@ class Prefetcher:
         ``waited``: seconds that it waited for the minibatch to be sampled.
         """
         self._meter.add(seconds_stalled_sampling=waited)
-        if self._meter.minibatch() >= self._steering.plan.interval:
+        if self._meter.minibatches >= self._steering.plan.interval:
             self._end_interval()
+        self._meter.begin_minibatch()
         if minibatch is None:
             return
         taken = self._claims.announce(minibatch)

@@ -288,7 +288,10 @@ void Prefetcher::invalidate(std::optional<std::span<const NodeId>> ids) {
   std::vector<NodeId> remote;
   if (ids) split(*ids, remote);
   post_and_wait([this, all = !ids, remote = std::move(remote)] {
-    const std::vector<NodeId> stale = all ? ledger_.tracked_ids() : remote;
+    std::vector<NodeId> stale = all ? ledger_.tracked_ids() : remote;
+    // Rows that only minibatches on their way still hold: an earlier invalidation may have untracked them.
+    if (all)
+      for (const auto& [seq, batch] : planned_) stale.insert(stale.end(), batch->ids.begin(), batch->ids.end());
     note("invalidate", 0, stale);
     invalidate_now(stale);
   });

@@ -188,7 +188,8 @@ class PackedTensor:
         """A tensor of the original type; memory of its own, unless it was kept as it is."""
         if self._tensor is not None:
             return self._tensor
-        # ascontiguousarray would make a 0-dimensional array one-dimensional.
+        if self.as_array().size == 0:
+            return torch.empty(self.as_array().shape, dtype=self._dtype)
         return torch.from_numpy(self.as_array().astype(_numpy_type(self._dtype), order="C", copy=True))
 
 

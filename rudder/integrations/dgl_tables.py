@@ -135,8 +135,10 @@ def part_starts(policy: Any) -> Ids:
 
 def as_bytes(tensor: torch.Tensor) -> Bytes:
     """A tensor's rows as uint8 [n, row_bytes], without a copy where it is contiguous."""
+    if len(tensor) == 0:
+        return np.empty((0, 0), dtype=np.uint8)
     rows: NDArray[np.uint8] = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-    return rows.reshape(len(tensor), -1) if len(tensor) else rows.reshape(0, 0)
+    return rows.reshape(len(tensor), -1)
 
 
 def find_tensor(g: Any, which: str | DistTensor, ntype: str | None, etype: Any | None) -> DistTensor:
@@ -157,7 +159,7 @@ def find_tensor(g: Any, which: str | DistTensor, ntype: str | None, etype: Any |
     else:
         places = {f"nodes of type {each}": g.nodes[each].data for each in g.ntypes}
         if not any(which in data for data in places.values()):
-            places = {f"edges of type {each}": g.edges[each].data for each in g.canonical_etypes}
+            places.update({f"edges of type {each}": g.edges[each].data for each in g.canonical_etypes})
     found = {place: data[which] for place, data in places.items() if which in data}
     if len(found) == 1:
         return next(iter(found.values()))

@@ -1,0 +1,76 @@
+"""The rule controller follows measured stall and block memory, and does not follow noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rudder.agent.rule import DEEPEST, NARROWEST, WIDEST, RuleController
+from rudder.metrics import IntervalMetrics
+from rudder.plan import Plan
+
+BASE = IntervalMetrics(
+    tensor="t",
+    rank=0,
+    interval=0,
+    minibatches=32,
+    plan=Plan(),
+    row_bytes=100,
+    seconds_wall=1.0,
+    capacity_rows=1000,
+    waiting_bytes=30_000,
+)
+
+
+def drive(controller: RuleController, stalls: list[float], plan: Plan, waiting: int = 30_000) -> list[Plan]:
+    """The plan after each interval, each interval stalled for that share of its time."""
+    plans = []
+    for stall in stalls:
+        metrics = replace(BASE, plan=plan, seconds_stalled_fetching=stall, waiting_bytes=waiting)
+        plan = controller.decide(metrics)
+        plans.append(plan)
+    return plans
+
+
+def test_lasting_stall_deepens_the_pipeline() -> None:
+    plans = drive(RuleController(), [0.4, 0.4, 0.2, 0.2, 0.02, 0.02], Plan())
+    assert [plan.depth for plan in plans] == [2, 3, 3, 4, 4, 4]
+
+
+def test_one_bad_interval_changes_nothing() -> None:
+    plans = drive(RuleController(), [0.4, 0.02] * 10, Plan())
+    assert {plan.depth for plan in plans} == {2}
+
+
+def test_depth_that_does_not_help_is_taken_back() -> None:
+    plans = drive(RuleController(), [0.4] * 20, Plan())
+    assert max(plan.depth for plan in plans) == 4
+    assert plans[-1].depth == 2
+
+
+def test_without_stall_rows_are_fetched_later() -> None:
+    plans = drive(RuleController(), [0.0] * 8, Plan(depth=4))
+    assert [plan.depth for plan in plans] == [4] * 7 + [3]
+    assert drive(RuleController(), [0.0] * 40, Plan(depth=1))[-1].depth == 1
+
+
+def test_depth_stays_within_its_bound() -> None:
+    stalls = [0.9 * 0.8 ** (step // 2) + 0.06 for step in range(80)]
+    assert max(plan.depth for plan in drive(RuleController(), stalls, Plan(depth=14))) <= DEEPEST
+
+
+def test_blocks_that_outgrow_the_buffer_narrow_the_window() -> None:
+    plans = drive(RuleController(), [0.02] * 12, Plan(), waiting=80_000)
+    assert plans[0].window == 3.0
+    assert plans[-1].window == NARROWEST
+
+
+def test_a_cut_window_grows_back_when_there_is_memory() -> None:
+    plans = drive(RuleController(), [0.02] * 12, Plan(window=2.0), waiting=1_000)
+    assert [plan.window for plan in plans[:3]] == [2.5, 3.0, 3.5]
+    assert plans[-1].window == WIDEST
+
+
+def test_an_interval_without_time_or_buffer_changes_nothing() -> None:
+    controller = RuleController()
+    assert controller.decide(replace(BASE, seconds_wall=0.0)) == Plan()
+    assert controller.decide(replace(BASE, capacity_rows=0, waiting_bytes=10**9)).window == 4.0

@@ -1,0 +1,87 @@
+"""Whatever a controller does, training goes on with the last good plan."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rudder import ArraySource, IntervalMetrics, Options, Plan, Prefetcher
+from rudder.agent import make_controller
+from rudder.errors import ConfigError
+
+
+class Scripted:
+    """Gives the answers of a list, raising those that are exceptions."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.seen: list[IntervalMetrics] = []
+
+    def decide(self, metrics: IntervalMetrics) -> Plan:
+        self.seen.append(metrics)
+        answer = self.answers.pop(0) if self.answers else metrics.plan
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+
+def run(controller: Any, minibatches: int, **options: Any) -> Prefetcher:
+    rows = np.arange(4000, dtype=np.float32).reshape(1000, 4)
+    settings = Options(controller=controller, plan=Plan(interval=4), prior="none", **options)
+    table = Prefetcher(ArraySource(rows, [0, 500, 1000]), settings)
+    rng = np.random.default_rng(0)
+    for ids in table.iterate([rng.integers(0, 1000, 50) for _ in range(minibatches)]):
+        assert (table[ids] == rows[ids]).all()
+    return table
+
+
+def test_a_plan_is_in_force_from_the_next_interval_on() -> None:
+    wanted = Plan(interval=8, depth=5, window=1.0, prior="none")
+    controller = Scripted(wanted)
+    with run(controller, 21) as table:
+        assert table.plan == wanted
+    assert [metrics.minibatches for metrics in controller.seen] == [4, 8, 8]
+    assert [metrics.plan.depth for metrics in controller.seen] == [2, 5, 5]
+
+
+@pytest.mark.parametrize("answer", [ValueError("no idea"), None, "v1 w=4", Plan(prior="vip")])
+def test_an_unusable_answer_keeps_the_last_good_plan(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    good = Plan(interval=4, depth=3, prior="none")
+    controller = Scripted(good, answer, answer)
+    with caplog.at_level(logging.WARNING, "rudder"), run(controller, 17) as table:
+        assert table.plan == good
+        assert table.metrics().refused_decisions == 2
+    assert len(caplog.records) == 1
+    assert "last good plan stays" in caplog.text
+
+
+def test_hit_rate_is_the_intervals_own() -> None:
+    controller = Scripted()
+    with run(controller, 41, capacity=1.0) as table:
+        total = table.metrics()
+    assert sum(metrics.rows_requested for metrics in controller.seen) <= total.rows_requested
+    assert controller.seen[0].hit_rate < controller.seen[-1].hit_rate
+    last = controller.seen[-1]
+    assert last.hit_rate == last.rows_hit / last.rows_requested
+
+
+def test_a_callback_that_fails_is_not_called_again(caplog: pytest.LogCaptureFixture) -> None:
+    calls = []
+
+    def broken(metrics: IntervalMetrics) -> None:
+        calls.append(metrics)
+        raise OSError("logger is down")
+
+    with run("default", 17, on_metrics=broken):
+        pass
+    assert len(calls) == 1
+
+
+def test_controllers_by_name_or_as_objects() -> None:
+    assert make_controller("rule").decide is not None
+    for wrong in ("best", object()):
+        with pytest.raises(ConfigError):
+            make_controller(wrong)  # type: ignore[arg-type]
