@@ -64,7 +64,8 @@ def demo(
         bool, typer.Option("--verify", help="Compare every batch with the stock pull, bit for bit.")
     ] = _DEFAULTS.verify,
     json_file: Annotated[
-        Optional[Path], typer.Option("--json", metavar="FILE", help="Write all numbers to this file.")
+        Optional[str],
+        typer.Option("--json", metavar="FILE", help="Write all numbers to this file; - for stdout, alone."),
     ] = None,
     out: Annotated[
         Optional[Path], typer.Option(metavar="DIR", help="Keep logs and metrics of both runs here.")
@@ -106,9 +107,12 @@ def demo(
         found = report.as_json(settings, parts, stock, rudder)
         text = json.dumps(found, indent=2) + "\n"
         (folder / "demo.json").write_text(text, encoding="utf-8")
+    if json_file == "-":
+        typer.echo(text, nl=False)
+    else:
         if json_file is not None:
-            json_file.write_text(text, encoding="utf-8")
-    _show(found)
+            Path(json_file).write_text(text, encoding="utf-8")
+        _show(found)
     faults = report.faults(found)
     for fault in faults:
         typer.echo(f"rudder: {fault}", err=True)

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rudder.agent import make_controller
+from rudder.config import rows_of_capacity
 from rudder.demo import meter
 from rudder.demo.parts import Parts
 from rudder.demo.settings import DemoSettings
-from rudder.errors import LaunchError
+from rudder.errors import ConfigError, LaunchError
+from rudder.integrations.dgl_routes import check_transport
 from rudder.launch import Job, Line, run_local
 from rudder.launch.job import StopRequest
 from rudder.launch.netns import check_possible
 from rudder.launch.start import run_namespaces
+from rudder.plan import Plan
 
 VARIANTS = ("stock", "rudder")
 _SCRIPT = Path(__file__).with_name("train.py")
@@ -32,8 +36,22 @@ class Run:
 
 
 def check(settings: DemoSettings) -> None:
-    """Raise LaunchError where this machine cannot run it; costs nothing."""
+    """Refuse what could only fail once the first run is over. Raises ConfigError; LaunchError where this
+    machine cannot run it."""
+    from rudder import _core
+
+    if settings.policy not in _core.policy_names():
+        raise ConfigError(f"--policy {settings.policy!r}: use {', '.join(_core.policy_names())}")
+    make_controller(settings.controller)
+    check_transport(settings.transport)
+    rows_of_capacity(settings.capacity, halo_rows=1, remote_rows=1, row_bytes=1)
+    if settings.depth is not None:
+        Plan(depth=settings.depth)
     if settings.rate is not None:
+        if settings.transport == "shm":
+            raise ConfigError(
+                "--rate gives each host a shared memory of its own: --transport shm cannot reach it"
+            )
         check_possible(settings.rate)
 
 
@@ -61,8 +79,6 @@ def run(
         args=[parts.graph, "--out", str(out.resolve()), *_arguments(settings, with_rudder)],
         part_config=str(parts.part_config),
         trainers=settings.trainers,
-        # DGL says in many lines on every start what a demonstration need not repeat.
-        env={"PYTHONWARNINGS": "ignore"},
         out=str(out),
         record=str(settings.record) if with_rudder and settings.record else None,
     )

@@ -60,8 +60,7 @@ def as_json(settings: DemoSettings, parts: Parts, stock: Run, rudder: Run) -> di
         "same_minibatches": _each(stock, "fingerprint") == _each(rudder, "fingerprint"),
         "largest_loss_difference": max(losses, default=0.0),
         "accuracy": {run.variant: _accuracy(run) for run in (stock, rudder)},
-        "stock": {**_common(stock), "rows_moved": _sum(stock, "rows_pulled"), "hit_rate": 0.0}
-        | {"bytes_moved": _sum(stock, "rows_pulled") * stock.trainers[0]["row_bytes"]},
+        "stock": {**_common(stock), **_pulled(stock)},
         "rudder": {**_common(rudder), **_moved(rudder)},
     }
 
@@ -92,6 +91,12 @@ def _common(run: Run) -> dict[str, Any]:
     }
 
 
+def _pulled(run: Run) -> dict[str, Any]:
+    """Without a buffer, every remote id that is asked for moves its row."""
+    rows = _sum(run, "rows_pulled")
+    return {"rows_moved": rows, "bytes_moved": rows * run.trainers[0]["row_bytes"], "hit_rate": 0.0}
+
+
 def _moved(run: Run) -> dict[str, Any]:
     """What Rudder's own metrics say of the same epochs."""
     totals = [trainer["rudder"] for trainer in run.trainers]
@@ -105,7 +110,7 @@ def _moved(run: Run) -> dict[str, Any]:
     moved["with_evaluation"] = {
         name: sum(values[name] for values in whole) for name in ("rows_requested", "rows_moved")
     }
-    moved["waiting_bytes_of_staging"] = max(values["staging_bytes_peak"] for values in totals)
+    moved["staging_bytes_peak"] = max(values["staging_bytes_peak"] for values in totals)
     return moved
 
 
@@ -142,7 +147,7 @@ def as_table(report: dict[str, Any]) -> Table:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
-    for heading in ("stock DistDGL", "with Rudder", ""):
+    for heading in ("stock DistDGL", "with Rudder", "ratio"):
         table.add_column(heading, justify="right")
     for row in table_rows(report):
         table.add_row(*row)

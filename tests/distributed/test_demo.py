@@ -1,0 +1,144 @@
+"""`rudder demo` end to end: real servers and trainers, both variants, on a small graph."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rudder.launch.netns import check_possible
+
+pytest.importorskip("torch")
+pytest.importorskip("typer")
+
+SMALL = ("--nodes", "4000", "--feature-dim", "16", "--epochs", "2", "--batch-size", "200", "--fanout", "5,5")
+
+
+@pytest.fixture
+def demo(launcher, tmp_path):
+    """Starts the command; its processes are the launcher's to account for."""
+
+    def start(*args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        root = str(Path(__file__).resolve().parents[2])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rudder.cli", "demo", *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **os.environ,
+                "MARK": launcher.mark,
+                "RUDDER_CACHE": str(tmp_path / "cache"),
+                "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+                **(env or {}),
+            },
+        )
+        launcher.started.append(process)
+        return process
+
+    return start
+
+
+def test_both_variants_agree(demo, tmp_path):
+    out, json_file = tmp_path / "out", tmp_path / "numbers.json"
+    process = demo(*SMALL, "--verify", "--json", str(json_file), "--out", str(out))
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    found = json.loads(json_file.read_text())
+    assert (found["graph"], found["hosts"], found["trainers"]) == ("generated", 2, 1)
+    assert found["differing_rows"] == 0
+    assert found["same_minibatches"]
+    assert found["largest_loss_difference"] < 1e-4
+    assert abs(found["accuracy"]["stock"] - found["accuracy"]["rudder"]) < 0.02
+    stock, rudder = found["stock"], found["rudder"]
+    for run in (stock, rudder):
+        assert len(run["epoch_seconds"]) == 2
+        assert 0 < run["stall_seconds"] < sum(run["epoch_seconds"])
+        assert run["bytes_moved"] == run["rows_moved"] * 16 * 4
+    assert stock["rows_requested"] == stock["rows_moved"] > 0
+    assert stock["hit_rate"] == 0
+    # Counted by the script and, independently, by the engine.
+    assert stock["rows_requested"] == rudder["rows_requested"] == rudder["rows_requested_of_engine"]
+    assert 0 < rudder["rows_moved"] < stock["rows_moved"]
+    assert rudder["rows_hit"] + rudder["rows_moved"] + rudder["rows_merged"] == rudder["rows_requested"]
+    assert 0 < rudder["hit_rate"] < 1
+    assert 0 < found["capacity_rows"] <= 0.25 * max(found["halo_nodes"]) + 1
+    # Evaluation is verified, too, but not counted among the rows.
+    assert found["verified_rows"] > sum(
+        json.loads(path.read_text())["ids_requested"] for path in (out / "rudder").glob("trainer-*.json")
+    )
+    assert json.loads((out / "demo.json").read_text()) == found
+    assert (out / "rudder" / "summary.json").is_file()
+    for words in ("stock DistDGL", "with Rudder", "rows moved", "rows that differ"):
+        assert words in output
+
+
+def test_a_trainer_that_dies_ends_it(demo, launcher, tmp_path):
+    out = tmp_path / "out"
+    process = demo(*SMALL, "--epochs", "400", "--out", str(out), "--window", "1")
+    _wait_for_trainer(launcher, out, process).kill()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "was killed by SIGKILL" in output
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--hosts", "1"), "no row is remote"),
+        (("--graph", "no-such.npz"), "no such file"),
+        (("--fanout", "ten"), "write numbers with commas"),
+        (("--epochs", "0"), "must be at least 1"),
+        (("--policy", "crystal-ball"), "lookahead"),
+        (("--controller", "oracle"), "default, rule"),
+        (("--transport", "pigeon"), "kvstore"),
+        (("--capacity", "plenty"), "not a size"),
+        (("--rate", "1gbit", "--transport", "shm"), "cannot reach it"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_once(demo, args, words):
+    process = demo(*args)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert words in output
+
+
+def test_rate_without_tools_is_refused(demo):
+    process = demo("--rate", "1gbit", env={"PATH": "/nowhere"})
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "tc (package iproute2)" in output
+
+
+@pytest.mark.slow
+def test_shaped_links(demo, tmp_path):
+    try:
+        check_possible("1gbit")
+    except Exception as error:
+        pytest.skip(str(error))
+    json_file = tmp_path / "numbers.json"
+    process = demo(*SMALL, "--rate", "1gbit", "--verify", "--json", str(json_file))
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    found = json.loads(json_file.read_text())
+    assert found["differing_rows"] == 0
+    assert found["transports"] == ["kvstore"]
+
+
+def _wait_for_trainer(launcher, out: Path, demo: subprocess.Popen[str]) -> psutil.Process:
+    """A trainer of the first run, once it is connected to the servers."""
+    log = out / "stock.log"
+    while demo.poll() is None:
+        if log.is_file() and "connect to server" in log.read_text():
+            for process in launcher.processes():
+                with contextlib.suppress(psutil.Error):
+                    env = process.environ()
+                    if env.get("DGL_ROLE") == "client" and env.get("RUDDER_HOST") == "1":
+                        return process
+    raise AssertionError(demo.communicate()[0])
