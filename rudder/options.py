@@ -41,8 +41,8 @@ class Options:
     deadline: float = 30.0
     #: Bound on fetched rows that wait for their minibatch, in bytes or as text ("256MiB").
     staging: int | str = "256MiB"
-    #: Threads that copy rows; 0: as many as the core thinks right.
-    threads: int = 0
+    #: Threads that copy rows into a batch, the trainer's own counted.
+    threads: int = 1
     #: True or "raise": compare each batch with the stock pull and raise VerifyError; "count": count what
     #: differs.
     verify: Verify = False

@@ -16,20 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder import lifetime
-from rudder.agent import make_controller
 from rudder.claims import Claims, Taken
 from rudder.config import ENV_OUT, ENV_RECORD, folder_from, parse_bytes, rows_of_capacity
-from rudder.errors import ConfigError, RudderError, VerifyError
+from rudder.errors import ConfigError
 from rudder.meter import Meter
 from rudder.metrics import IntervalMetrics
 from rudder.minibatch import Minibatch, joined
 from rudder.options import Options
 from rudder.plan import Plan
-from rudder.prior import Priors
+from rudder.planner import Planner
 from rudder.recorder import Recorder
-from rudder.run_folder import RunFolder
+from rudder.run_folder import run_folder
 from rudder.source import Bytes, FeatureSource, Ids, as_ids, as_rows
-from rudder.steering import Steering
+from rudder.verify import Verifier
 
 if TYPE_CHECKING:
     from rudder.loader import PrefetchLoader
@@ -55,20 +54,16 @@ class Prefetcher:
             raise ConfigError(f"{source.name}: rows of {source.row_bytes} bytes cannot be prefetched")
         starts = np.ascontiguousarray(source.part_starts, dtype=np.int64)
         self.rows = int(starts[-1])
-        local = (int(starts[source.local_part]), int(starts[source.local_part + 1]))
-        self.remote_rows = self.rows - (local[1] - local[0])
+        self.remote_rows = self.rows - int(starts[source.local_part + 1] - starts[source.local_part])
         self.capacity_rows = rows_of_capacity(
             options.capacity,
             halo_rows=source.halo_rows,
             remote_rows=self.remote_rows,
             row_bytes=source.row_bytes,
         )
-        self._steering = Steering(make_controller(options.controller), options.first_plan)
-        self._priors = Priors(source, options.prior, local)
-        table = next(_tables)
+        self._planner = Planner(source, options, self.capacity_rows)
         record = folder_from(options.record, ENV_RECORD)
-        plan, prior = self._priors.start(self._steering.plan)
-        self._steering.accept(plan)
+        table = next(_tables)
         self._core = _core.Prefetcher(
             table=table,
             row_bytes=source.row_bytes,
@@ -76,21 +71,30 @@ class Prefetcher:
             local_part=source.local_part,
             local_rows=source.local_rows,
             routes=source.routes(table),
+            # All of the memory, so that a later plan may give the window's share to the buffer.
             capacity_rows=self.capacity_rows,
-            window_rows=self._window_rows(plan),
-            depth=plan.depth,
+            window_rows=self._planner.window_rows,
+            depth=self.plan.depth,
             policy=options.policy,
-            prior=prior,
+            prior=self._planner.first_prior,
             staging_bytes=parse_bytes(options.staging),
             deadline_s=options.deadline,
+            threads=options.threads,
             record=record is not None,
-            **({"threads": options.threads} if options.threads else {}),
         )
-        # The arena is made for the whole memory, so that a later plan may give it back to the buffer.
-        if plan.buffer_share < 100:
-            self._core.steer(capacity_rows=self._buffer_rows(plan))
-        if options.policy == "score":
-            self._core.steer(replace=plan.replace)
+        self._recorder = (
+            Recorder(
+                record,
+                source.name,
+                options.rank,
+                self._description(),
+                self._core.drain_record,
+                self._planner.first_prior,
+            )
+            if record is not None
+            else None
+        )
+        self._planner.steer(self._core, self._recorder)
         self._claims = Claims(self._core, source.row_bytes)
         self._closing = threading.Lock()
         self._closed = False
@@ -104,13 +108,11 @@ class Prefetcher:
             tensor=source.name,
             rank=options.rank,
             row_bytes=source.row_bytes,
-            folder=RunFolder(folder, options.rank) if folder is not None else None,
+            folder=run_folder(folder.absolute(), options.rank) if folder is not None else None,
             callback=options.on_metrics,
         )
-        self._recorder = (
-            Recorder(record, source.name, options.rank, self._description(), self._core.drain_record)
-            if record is not None
-            else None
+        self._verifier = (
+            Verifier(source, self._meter, raises=options.verify != "count") if options.verify else None
         )
         self._meter.start(self._description())
         lifetime.register_table(self)
@@ -144,8 +146,8 @@ class Prefetcher:
             self._meter.add(seconds_stalled_fetching=time.perf_counter() - began)
         else:
             self._account(taken)
-        if self.options.verify:
-            self._compare(ids, out)
+        if self._verifier is not None:
+            self._verifier.compare(ids, out)
 
     def invalidate(self, ids: Any | None = None) -> None:
         """The source's rows of ``ids`` (None: all) changed, by this process or another: fetch them anew."""
@@ -159,16 +161,6 @@ class Prefetcher:
         if self._recorder is not None:
             self._recorder.began(taken.seq, taken.waited)
 
-    def _compare(self, ids: Ids, out: Bytes) -> None:
-        truth = self.source.pull(ids)
-        differing = np.flatnonzero((truth != out).any(axis=1))
-        self._meter.add(verified_rows=len(ids), differing_rows=len(differing))
-        if len(differing) and self.options.verify != "count":
-            raise VerifyError(
-                f"{self.source.name}: {len(differing)} of {len(ids)} rows differ from the stock pull; "
-                f"first ids: {ids[differing[:8]].tolist()}"
-            )
-
     # -- minibatches
 
     def submit(
@@ -180,7 +172,7 @@ class Prefetcher:
         wait. Raises IdError, ClosedError.
         """
         ids = as_ids(joined(parts), self.rows)
-        self._priors.count(ids, self._steering.plan)
+        self._planner.count(ids)
         self._meter.add(seconds_sampling=sampling_seconds)
         minibatch = Minibatch(self._core.submit(ids, waiting_bytes), parts)
         if self._recorder is not None:
@@ -194,7 +186,7 @@ class Prefetcher:
         ``waited``: seconds that it waited for the minibatch to be sampled.
         """
         self._meter.add(seconds_stalled_sampling=waited)
-        if self._meter.minibatches >= self._steering.plan.interval:
+        if self._meter.minibatches >= self.plan.interval:
             self._end_interval()
         self._meter.begin_minibatch()
         if minibatch is None:
@@ -239,58 +231,33 @@ class Prefetcher:
     @property
     def plan(self) -> Plan:
         """The plan in force."""
-        return self._steering.plan
+        return self._planner.plan
 
     @property
     def waiting_share(self) -> int:
         """Bytes of the buffer's memory that the plan in force gives to waiting blocks."""
-        return (self.capacity_rows - self._buffer_rows(self.plan)) * self.source.row_bytes
+        return self._planner.waiting_share
 
     def replan(self, **changes: Any) -> Plan:
         """Change fields of the plan in force now, between intervals; the controller goes on from there."""
-        plan = self.plan.but(**changes)
-        self._apply(plan)
-        return plan
-
-    def _apply(self, plan: Plan) -> None:
-        """Bring a plan into force. Raises RudderError where it cannot be, and leaves the old one."""
-        prior = self._priors.change(self.plan, plan)
-        if self._recorder is not None and prior is not None:
-            self._recorder.prior(prior)
-        self._core.steer(
-            capacity_rows=self._buffer_rows(plan),
-            window_rows=self._window_rows(plan),
-            depth=plan.depth,
-            prior=prior,
-            replace=plan.replace if self.options.policy == "score" else None,
-        )
-        self._steering.accept(plan.but(rebuild=False))
+        plan = self._planner.replan(**changes)
         if self.feeder is not None:
             self.feeder.poke()  # more may wait now
+        return plan
 
     def _end_interval(self) -> None:
-        metrics = self._meter.end_interval(self.plan, self._steering.refused)
+        metrics = self._meter.end_interval(self.plan, self._planner.refused)
         if self._recorder is not None:
             self._recorder.drain()
-        plan = self._steering.step(metrics)
-        if plan == self.plan and plan.prior != "frequency" and self.options.policy != "score":
-            return
-        try:
-            self._apply(plan)
-        except RudderError as error:
-            self._steering.refuse(f"answered a plan that cannot be applied ({plan}): {error}")
-
-    def _buffer_rows(self, plan: Plan) -> int:
-        return self.capacity_rows * plan.buffer_share // 100
-
-    def _window_rows(self, plan: Plan) -> int:
-        return round(plan.window * self._buffer_rows(plan))
+        self._planner.next_interval(metrics)
+        if self.feeder is not None:
+            self.feeder.poke()
 
     # -- what it knows of itself
 
     def metrics(self) -> IntervalMetrics:
         """Totals since the start."""
-        return self._meter.total(self.plan, self._steering.refused)
+        return self._meter.total(self.plan, self._planner.refused)
 
     def route_state(self) -> list[dict[str, object]]:
         """Per partition: the transport in use, whether it is a fallback, and why."""
@@ -301,6 +268,7 @@ class Prefetcher:
         return {
             "policy": self.options.policy,
             "plan": str(self.plan),
+            "depth": self.plan.depth,
             "rows": self.rows,
             "remote_rows": self.remote_rows,
             "halo_rows": source.halo_rows,
@@ -309,8 +277,8 @@ class Prefetcher:
             "dtype": str(source.dtype),
             "partitions": len(source.part_starts) - 1,
             "local_part": source.local_part,
-            "capacity_rows": self._buffer_rows(self.plan),
-            "window_rows": self._window_rows(self.plan),
+            "capacity_rows": self._planner.buffer_rows,
+            "window_rows": self._planner.window_rows,
             "memory": self._core.memory(),
             "routes": self._core.route_state(),
         }
@@ -322,14 +290,12 @@ class Prefetcher:
                 return
             self._closed = True
         try:
-            self._meter.finish(self.plan, self._steering.refused, failed=lifetime.failing())
+            self._meter.finish(self.plan, self._planner.refused, failed=lifetime.failing())
             if self._recorder is not None:
                 self._recorder.close()
         finally:
             self._core.close()
-            close = getattr(self._steering.controller, "close", None)
-            if callable(close):
-                close()
+            self._planner.close()
 
     def __enter__(self) -> Prefetcher:
         """Use as a context: closed at its end."""

@@ -25,10 +25,12 @@ _FALLBACK = {"vip": "degree", "degree": "none"}
 class Priors:
     """The priors of one table, by the names that plans use."""
 
-    def __init__(self, source: FeatureSource, wanted: PriorLike, local: tuple[int, int]) -> None:
-        """``wanted`` as in `Options.prior`; ids in [local[0], local[1]) are local and never buffered."""
+    def __init__(self, source: FeatureSource, wanted: PriorLike) -> None:
+        """``wanted`` as in `Options.prior`."""
         self._source = source
-        self._local = local
+        starts, part = source.part_starts, source.local_part
+        # Ids in this range are local, and never buffered.
+        self._local = (int(starts[part]), int(starts[part + 1]))
         self._rows = int(source.part_starts[-1])
         self._given: NDArray[np.float32] | None = None
         self._frequency: FrequencyPrior | None = None

@@ -41,8 +41,9 @@ class Recorder:
         rank: int,
         settings: dict[str, Any],
         drain: Callable[[], list[tuple[str, int, Ids]]],
+        prior: Prior | None,
     ) -> None:
-        """``drain`` gives the core's calls since the last time. Raises OSError where it cannot write."""
+        """``drain`` gives the core's calls since the last time; ``prior`` is in force now. Raises OSError."""
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"rank-{rank}.{_UNSAFE.sub('_', tensor)}{trace.SUFFIX}"
         self._drain = drain
@@ -54,6 +55,8 @@ class Recorder:
         self._file = self.path.open("wb")
         self._works = True
         self._write([trace.MAGIC, trace.header_frame({"tensor": tensor, "rank": rank, **settings})])
+        if prior is not None:
+            self._write([trace.prior_frame(prior.levels)])
 
     def prior(self, prior: Prior) -> None:
         """A prior that comes into force; call it before the core gets it."""

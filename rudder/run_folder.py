@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import re
@@ -20,6 +21,12 @@ from typing import Any
 from rudder.metrics import SCHEMA, total
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
+
+
+@functools.cache
+def run_folder(path: Path, rank: int) -> RunFolder:
+    """The folder of that path and rank: one object for all tensors of this process."""
+    return RunFolder(path, rank)
 
 
 class RunFolder:
@@ -35,7 +42,7 @@ class RunFolder:
         self._fresh: set[str] = set()
 
     def append(self, tensor: str, kind: str, values: dict[str, Any]) -> None:
-        """Add one line to the tensor's file; the first line of a run starts the file anew."""
+        """Add one line to the tensor's file; the first one starts the file anew."""
         name = f"rank-{self.rank}.{_UNSAFE.sub('_', tensor)}.jsonl"
         line = json.dumps({"schema": SCHEMA, "kind": kind, **values}) + "\n"
         with self._lock:

@@ -63,7 +63,7 @@ ETYPES = [("user", "rates", "item"), ("user", "knows", "user"), ("item", "like",
 
 @st.composite
 def blocks(draw: st.DrawFn) -> Any:
-    """A block of any shape: empty relations, isolated nodes, runs or no runs, any frames, either index type."""
+    """A block of any shape: empty relations, isolated nodes, runs or none, any frames and index type."""
     idtype = draw(st.sampled_from([torch.int32, torch.int64]))
     etypes = draw(st.lists(st.sampled_from(ETYPES), min_size=1, max_size=3, unique=True))
     count = st.integers(0, 40)

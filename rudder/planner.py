@@ -1,0 +1,115 @@
+"""The plan in force: what it means in rows, and how the next one is brought into force."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rudder.agent import make_controller
+from rudder.errors import RudderError
+from rudder.metrics import IntervalMetrics
+from rudder.options import Options
+from rudder.plan import Plan
+from rudder.prior import Priors
+from rudder.source import FeatureSource, Ids
+from rudder.steering import Steering
+
+if TYPE_CHECKING:
+    from rudder._core import Prefetcher as Core
+    from rudder.recorder import Recorder
+
+# The policy that the paper's yes or no means something to; see csrc/policy/score.h.
+_SCORE = "score"
+
+
+class Planner:
+    """Steers one core by plans. One thread steers (the trainer's); reading is thread-safe."""
+
+    def __init__(self, source: FeatureSource, options: Options, capacity_rows: int) -> None:
+        """``capacity_rows``: the whole memory, in rows; plans split it between buffer and window."""
+        self._capacity_rows, self._row_bytes = capacity_rows, source.row_bytes
+        self._scores = options.policy == _SCORE
+        self._priors = Priors(source, options.prior)
+        self._steering = Steering(make_controller(options.controller), options.first_plan)
+        plan, self.first_prior = self._priors.start(self._steering.plan)
+        self._steering.accept(plan)
+        self._core: Core | None = None
+        self._recorder: Recorder | None = None
+
+    def steer(self, core: Core, recorder: Recorder | None) -> None:
+        """Steer this core from now on, which was opened with the first plan and the whole memory."""
+        self._core, self._recorder = core, recorder
+        if self.buffer_rows < self._capacity_rows:
+            core.steer(capacity_rows=self.buffer_rows)
+        if self._scores:
+            core.steer(replace=self.plan.replace)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self._steering.plan
+
+    @property
+    def refused(self) -> int:
+        """Controller's answers that could not be used."""
+        return self._steering.refused
+
+    @property
+    def buffer_rows(self) -> int:
+        """Rows that the buffer may hold."""
+        return self._buffer_rows(self.plan)
+
+    @property
+    def window_rows(self) -> int:
+        """Remote requests that the window should hold."""
+        return self._window_rows(self.plan)
+
+    @property
+    def waiting_share(self) -> int:
+        """Bytes of the memory that the plan gives to waiting blocks."""
+        return (self._capacity_rows - self.buffer_rows) * self._row_bytes
+
+    def count(self, ids: Ids) -> None:
+        """Ids of a minibatch, for priors that come from accesses."""
+        self._priors.count(ids, self.plan)
+
+    def replan(self, **changes: Any) -> Plan:
+        """Change fields of the plan now. Raises ConfigError."""
+        plan = self.plan.but(**changes)
+        self._apply(plan)
+        return plan
+
+    def next_interval(self, metrics: IntervalMetrics) -> None:
+        """Ask the controller for the next interval's plan and bring it into force, if it can be."""
+        plan = self._steering.step(metrics)
+        if plan == self.plan and plan.prior != "frequency" and not self._scores:
+            return
+        try:
+            self._apply(plan)
+        except RudderError as error:
+            self._steering.refuse(f"answered a plan that cannot be applied ({plan}): {error}")
+
+    def close(self) -> None:
+        """Close the controller, where it wants to be."""
+        close = getattr(self._steering.controller, "close", None)
+        if callable(close):
+            close()
+
+    def _apply(self, plan: Plan) -> None:
+        assert self._core is not None
+        prior = self._priors.change(self.plan, plan)
+        if self._recorder is not None and prior is not None:
+            self._recorder.prior(prior)
+        self._core.steer(
+            capacity_rows=self._buffer_rows(plan),
+            window_rows=self._window_rows(plan),
+            depth=plan.depth,
+            prior=prior,
+            replace=plan.replace if self._scores else None,
+        )
+        self._steering.accept(plan.but(rebuild=False))
+
+    def _buffer_rows(self, plan: Plan) -> int:
+        return self._capacity_rows * plan.buffer_share // 100
+
+    def _window_rows(self, plan: Plan) -> int:
+        return round(plan.window * self._buffer_rows(plan))
