@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "common/error.h"
 
@@ -18,13 +19,23 @@ std::shared_ptr<const Prior> Prior::from_worth(std::span<const float> worth) {
       throw Error(ErrorCode::kConfig, "a prior must be finite and >= 0 for every row");
     mass[std::bit_cast<std::uint32_t>(std::abs(w)) >> kShift] += std::sqrt(static_cast<double>(w));
   }
-  // Level of each step by the mass below it.
-  const double total = std::accumulate(mass.begin(), mass.end(), 0.0);
+  // A level is full when it holds its share of the mass that is left; where there are levels enough for the
+  // steps that are left, each step gets its own.
+  double mass_left = std::accumulate(mass.begin(), mass.end(), 0.0);
+  auto steps_left = mass.size() - static_cast<std::size_t>(std::count(mass.begin(), mass.end(), 0.0));
   std::vector<std::uint8_t> level(mass.size());
-  double below = 0;
+  int now = 1;
+  double in_level = 0, share = mass_left / (kLevels - 1);
   for (std::size_t step = 0; step < mass.size(); ++step) {
-    level[step] = static_cast<std::uint8_t>(1 + std::min(254.0, total > 0 ? 255.0 * below / total : 0.0));
-    below += mass[step];
+    if (mass[step] == 0) continue;
+    level[step] = static_cast<std::uint8_t>(now);
+    in_level += mass[step];
+    --steps_left;
+    const auto levels_left = static_cast<std::size_t>(kLevels - 1 - now);
+    if (levels_left == 0 || (in_level < share && steps_left > levels_left)) continue;
+    mass_left -= std::exchange(in_level, 0.0);
+    share = mass_left / static_cast<double>(levels_left);
+    ++now;
   }
   auto prior = std::make_shared<Prior>();
   prior->worth_.assign(worth.begin(), worth.end());

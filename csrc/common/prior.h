@@ -15,11 +15,11 @@ class Prior {
  public:
   static constexpr int kLevels = 256;
 
-  // `worth[i]` is the worth of NodeId i, >= 0 and finite. Level 0 is kept for worth 0; the others hold
-  // about equal shares of the sum of the square roots of worth: equal steps of log worth spend levels where
-  // there are no rows, equal numbers of rows spend them on rows that are hardly requested. This way
-  // `lookahead` moves rows within 0.1% of exact ranking. Throws Error(kConfig) for NaN, infinity or a
-  // negative.
+  // `worth[i]` is the worth of NodeId i, >= 0 and finite. Level 0 is kept for worth 0. Few distinct worths
+  // get a level each; else the levels hold about equal shares of the sum of the square roots of worth: equal
+  // steps of log worth would spend levels where there are no rows, equal numbers of rows would spend them on
+  // rows that are hardly requested. So `lookahead` moves rows within 0.1% of exact ranking. Throws
+  // Error(kConfig) for NaN, infinity or a negative.
   static std::shared_ptr<const Prior> from_worth(std::span<const float> worth);
   // Levels made elsewhere, one byte per NodeId.
   static std::shared_ptr<const Prior> from_levels(std::vector<std::uint8_t> levels);

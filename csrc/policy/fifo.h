@@ -3,6 +3,7 @@
 // anomaly: more capacity may mean more misses).
 //
 // State per row: two links (8 bytes; one would do, but erase() must take rows out of the middle).
+//
 // Not suited to: anything but a lower bar for comparison.
 #pragma once
 

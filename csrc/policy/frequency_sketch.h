@@ -17,7 +17,7 @@ class FrequencySketch {
  public:
   // For about `rows` rows that matter.
   explicit FrequencySketch(std::size_t rows)
-      : counts_(std::bit_ceil(std::max<std::size_t>(rows, 1) * kCountersPerRow)),
+      : counts_(std::bit_ceil(std::max(kLeastCounters, rows * kCountersPerRow))),
         sample_(std::max<std::size_t>(rows, 1) * kSamplePerRow) {}
 
   std::uint8_t count(NodeId id) const {
@@ -45,6 +45,7 @@ class FrequencySketch {
   // Ids seen between two agings may be ten times the capacity. With 32 counters a row the miss count stays
   // within 0.5%
   static constexpr std::size_t kCountersPerRow = 32;
+  static constexpr std::size_t kLeastCounters = 4096;  // a page; tiny buffers see as many ids as others
   // Additions between two agings, per row: longer remembers more, shorter follows changes sooner.
   static constexpr std::size_t kSamplePerRow = 10;
 

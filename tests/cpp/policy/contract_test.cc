@@ -134,7 +134,8 @@ TEST_P(PolicyContract, PrefillNeedsAPrior) {
 // Everything at once, in random order.
 TEST_P(PolicyContract, RandomTraffic) {
   const char* fixed = std::getenv("RUDDER_TEST_SEED");
-  const std::uint32_t first = fixed != nullptr ? static_cast<std::uint32_t>(std::atoll(fixed)) : std::random_device{}();
+  const std::uint32_t first =
+      fixed != nullptr ? static_cast<std::uint32_t>(std::atoll(fixed)) : std::random_device{}();
   for (std::uint32_t seed = first; seed < first + 30; ++seed) {
     SCOPED_TRACE("RUDDER_TEST_SEED=" + std::to_string(seed));
     Traffic traffic(seed, 40, 12);

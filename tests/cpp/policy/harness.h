@@ -1,5 +1,5 @@
-// What stands in for the ledger in tests of policies: hands out recycled keys, keeps a window, and checks what
-// policy.h ENSURES after every call against a model that is a plain set of ids.
+// What stands in for the ledger in tests of policies: hands out recycled keys, keeps a window, and checks
+// what policy.h ENSURES after every call against a model that is a plain set of ids.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -121,7 +121,8 @@ class PolicyHarness {
     EXPECT_EQ(out_.keep.size(), ids.size());
     std::set<std::int64_t> hits;
     for (std::size_t i = 0; i < ids.size(); ++i) {
-      EXPECT_EQ(out_.hit[i] != 0, is_cached(ids[i])) << "hits are decided against the buffer before the step; id " << ids[i];
+      EXPECT_EQ(out_.hit[i] != 0, is_cached(ids[i]))
+          << "hits are decided against the buffer before the step; id " << ids[i];
       EXPECT_FALSE(out_.hit[i] != 0 && out_.keep[i] != 0) << "a hit is not kept anew; id " << ids[i];
       if (out_.hit[i] != 0) hits.insert(ids[i]);
     }
@@ -131,7 +132,8 @@ class PolicyHarness {
     if (!may_replace_) EXPECT_TRUE(out_.replacements.empty()) << "fetched more than without a buffer";
     EXPECT_LE(cached_.size() + out_.replacements.size(), policy_->capacity());
     for (const NodeId id : out_.replacements) {
-      EXPECT_TRUE(cached_.insert(value(id)).second) << "replaced by a row that is cached already; id " << value(id);
+      EXPECT_TRUE(cached_.insert(value(id)).second)
+          << "replaced by a row that is cached already; id " << value(id);
       policy_->adopt(track(value(id)), id);
     }
     requested_ += ids.size();
@@ -144,7 +146,8 @@ class PolicyHarness {
 
   void remove(const std::vector<RowKey>& evicted) {
     for (const RowKey row : evicted) {
-      const auto at = std::find_if(keys_.begin(), keys_.end(), [row](const auto& entry) { return entry.second == row; });
+      const auto at =
+          std::find_if(keys_.begin(), keys_.end(), [row](const auto& entry) { return entry.second == row; });
       ASSERT_NE(at, keys_.end()) << "evicted the unknown key " << row;
       EXPECT_EQ(cached_.erase(at->first), 1u) << "evicted a row that was not cached before; id " << at->first;
     }
