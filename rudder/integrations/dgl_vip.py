@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from rudder.errors import ConfigError
 from rudder.integrations.dgl_partition import partition_edges
+from rudder.partition.prior_file import load_prior
 from rudder.vip.exchange import TorchExchange
 from rudder.vip.formula import HopFanout
 from rudder.vip.layout import NodeLayout
@@ -55,6 +57,20 @@ def refresh(
     )
     result = run_over(exchange or TorchExchange(edges.part, edges.num_parts), steps)
     return {ntype: layout.typed(result, ntype) for ntype in layout.ntypes}
+
+
+def initial_prior(
+    g: Any, part_config: str | Path, ntype: str | None = None
+) -> tuple[NDArray[np.float32], str]:
+    """The prior to start with, float32 [nodes of `ntype`], and its kind: "vip" as stored, else "degree".
+
+    The reason for a fallback is logged. Not collective. Raises FormatError where a stored prior cannot be read.
+    """
+    stored = load_prior(part_config, g.get_partition_book().partid, ntype)
+    if stored is not None:
+        return stored, "vip"
+    by_type = local_degree_prior(g)
+    return by_type[next(iter(by_type)) if ntype is None else ntype], "degree"
 
 
 def local_degree_prior(g: Any) -> ByType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,6 +160,20 @@ def test_degree_is_the_local_fallback(made: Path) -> None:
     expected = np.bincount(local.ndata[dgl.NID][src[inner]].numpy(), minlength=3000)
     assert np.array_equal(prior, expected)
     assert expected.sum() > 0
+
+
+def test_a_job_starts_from_the_stored_prior_or_else_from_degree(made: Path, tmp_path: Path) -> None:
+    from rudder.integrations.dgl_vip import initial_prior, local_degree_prior
+
+    prior, kind = initial_prior(running(made, 2), made)
+    assert kind == "vip"
+    assert np.array_equal(prior, load_prior(made, 2))
+    bare = tmp_path / "copy" / "g.json"
+    shutil.copytree(made.parent, bare.parent)
+    (bare.parent / "part2" / "rudder_prior.npz").unlink()
+    prior, kind = initial_prior(running(bare, 2), bare)
+    assert kind == "degree"
+    assert np.array_equal(prior, local_degree_prior(running(made, 2))["_N"])
 
 
 def test_without_a_local_partition_there_is_a_clear_error(made: Path) -> None:
