@@ -57,7 +57,7 @@ class PrefetchLoader:
             abandon=abandon,
         )
         # The thread keeps the queue alive, not this object: a loader that nobody holds any more stops.
-        weakref.finalize(self, self._lookahead.close).atexit = False
+        weakref.finalize(self, self._lookahead.stop).atexit = False
         lifetime.register_loader(self)
 
     def __iter__(self) -> Iterator[Any]:

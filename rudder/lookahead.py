@@ -90,12 +90,7 @@ class Lookahead:
                 self._withdraw()
                 self._submit_waiting()
         if self._thread is None:
-            self._thread = threading.Thread(
-                target=sample_epochs,
-                args=(self._loader, self._prepare, self, self._abandon),
-                name="rudder-sampling",
-                daemon=True,
-            )
+            self._thread = threading.Thread(target=self._run, name="rudder-sampling", daemon=True)
             self._thread.start()
         if not any(_busy(table.feeder, self) for table in self._tables):
             self._take_over()
@@ -157,19 +152,24 @@ class Lookahead:
         with self._changed:
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Stop the thread and forget what waits. Idempotent."""
+    def stop(self) -> None:
+        """Let the thread end; waits for nothing, so that the garbage collector may call it anywhere."""
         with self._changed:
-            if self._closed:
-                return
             self._closed = True
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop the thread and forget what waits. Idempotent."""
+        self.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(JOIN_SECONDS)
             if self._thread.is_alive():
                 _log.warning(
                     "the loader did not return within %.0f s; its thread is left behind", JOIN_SECONDS
                 )
+        self._retire()
+
+    def _retire(self) -> None:
         with _FEEDERS:
             if self._feeding:
                 self._give_up()
@@ -230,6 +230,10 @@ class Lookahead:
         item.seconds = 0.0  # counted once, however often the minibatch is submitted
 
     # -- the sampling thread's side
+
+    def _run(self) -> None:
+        sample_epochs(self._loader, self._prepare, self, self._abandon)
+        self._retire()
 
     @property
     def closed(self) -> bool:

@@ -27,7 +27,8 @@ def zoo_parts(tmp_path_factory: pytest.TempPathFactory) -> str:
     graph = dgl.heterograph(
         {("user", "rates", "item"): ends, ("item", "rated", "user"): ends[::-1]}, {"user": 200, "item": 120}
     )
-    for name in ("float32", "float16", "bfloat16", "int8", "bool", "int64", "float64"):
+    # DGL 2.1's servers know no bfloat16; the standalone test has it.
+    for name in ("float32", "float16", "int8", "bool", "int64", "float64"):
         graph.nodes["user"].data[f"x_{name}"] = (torch.randn(200, 2, 3) * 10).to(getattr(torch, name))
         graph.nodes["item"].data[f"y_{name}"] = (torch.randn(120) * 10).to(getattr(torch, name))
     graph.edges["rates"].data["w"] = torch.randn(1500, 5)
