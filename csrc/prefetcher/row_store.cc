@@ -89,6 +89,8 @@ RowStore::Order RowStore::place(Minibatch& batch, const Verdict& verdict, const 
     }
   }
 
+  fetch.insert(fetch.end(), verdict.replaced_ids.begin(), verdict.replaced_ids.end());
+
   // 2. What leaves makes room for what comes.
   remove(verdict.evicted);
 

@@ -1,0 +1,134 @@
+#include "fetch/fetch_engine.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "common/error.h"
+#include "transport/loopback.h"
+
+namespace rudder {
+namespace {
+
+constexpr std::size_t kRowBytes = 16;
+
+class FetchEngineTest : public testing::Test {
+ protected:
+  FetchEngineTest() {
+    for (std::size_t i = 0; i < rows_.size(); ++i) rows_[i] = static_cast<std::byte>(i * 31 + i / 256);
+    for (const auto& transport : {best_, fallback_})
+      for (const int part : {1, 2})
+        transport->expose(PartId{part}, 0, rows_.data() + part * 50 * kRowBytes, 50, kRowBytes);
+  }
+
+  std::unique_ptr<FetchEngine> engine(bool with_fallback, std::chrono::milliseconds deadline = std::chrono::seconds(30)) {
+    std::vector<std::shared_ptr<Transport>> ladder{best_};
+    if (with_fallback) ladder.push_back(fallback_);
+    return std::make_unique<FetchEngine>(
+        FetchConfig{.table = 0, .row_bytes = kRowBytes, .part_starts = {0, 50, 100, 150}, .routes = {{}, ladder, ladder}, .deadline = deadline},
+        [this](FetchEngine::FetchId id, std::exception_ptr error) {
+          const std::lock_guard lock(mutex_);
+          done_[id] = error;
+          changed_.notify_all();
+        });
+  }
+
+  std::vector<Gather> gathers() {
+    out_.assign(3 * kRowBytes, std::byte{0});
+    return {{PartId{1}, 0, {0, 49}, kRowBytes, out_.data()}, {PartId{2}, 0, {7}, kRowBytes, out_.data() + 2 * kRowBytes}};
+  }
+  bool arrived() const {
+    return std::memcmp(out_.data(), rows_.data() + 50 * kRowBytes, kRowBytes) == 0 &&
+           std::memcmp(out_.data() + kRowBytes, rows_.data() + 99 * kRowBytes, kRowBytes) == 0 &&
+           std::memcmp(out_.data() + 2 * kRowBytes, rows_.data() + 107 * kRowBytes, kRowBytes) == 0;
+  }
+  std::exception_ptr wait(FetchEngine::FetchId id) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return done_.contains(id); });
+    return done_[id];
+  }
+
+  std::vector<std::byte> rows_ = std::vector<std::byte>(150 * kRowBytes);
+  std::vector<std::byte> out_;
+  std::shared_ptr<Loopback> best_ = std::make_shared<Loopback>();
+  std::shared_ptr<Loopback> fallback_ = std::make_shared<Loopback>();
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<FetchEngine::FetchId, std::exception_ptr> done_;
+};
+
+TEST_F(FetchEngineTest, RowsOfSeveralPartitionsArrive) {
+  const auto fetcher = engine(false);
+  fetcher->fetch(1, gathers());
+  EXPECT_EQ(wait(1), nullptr);
+  EXPECT_TRUE(arrived());
+}
+
+TEST_F(FetchEngineTest, AFailingTransportGivesWayToTheNextAndStaysAside) {
+  best_->inject({.fail = "cable pulled"});
+  const auto fetcher = engine(true);
+  fetcher->fetch(1, gathers());
+  EXPECT_EQ(wait(1), nullptr);
+  EXPECT_TRUE(arrived());
+  for (const int part : {1, 2}) {
+    const RouteState state = fetcher->routes()[static_cast<std::size_t>(part)];
+    EXPECT_TRUE(state.fallback);
+    EXPECT_NE(state.why.find("cable pulled"), std::string::npos);
+  }
+  fallback_->inject({.fail = "this one too"});
+  fetcher->fetch(2, gathers());
+  EXPECT_NE(wait(2), nullptr);
+}
+
+TEST_F(FetchEngineTest, AStalledTransportMeetsTheDeadline) {
+  best_->inject({.stall = true});
+  const auto fetcher = engine(true, std::chrono::milliseconds(20));
+  fetcher->fetch(1, gathers());
+  EXPECT_EQ(wait(1), nullptr);
+  EXPECT_TRUE(arrived());
+}
+
+TEST_F(FetchEngineTest, WithoutAFallbackTheErrorNamesPartitionAndIds) {
+  for (const bool stall : {false, true}) {
+    best_->inject(stall ? Loopback::Faults{.stall = true} : Loopback::Faults{.fail = "peer gone"});
+    const auto fetcher = engine(false, std::chrono::milliseconds(20));
+    fetcher->fetch(1, gathers());
+    try {
+      std::rethrow_exception(wait(1));
+    } catch (const FetchError& error) {
+      EXPECT_EQ(error.code(), stall ? ErrorCode::kDeadline : ErrorCode::kTransport);
+      EXPECT_EQ(error.part(), 1);
+      EXPECT_EQ(error.ids(), (std::vector<std::int64_t>{50, 99}));
+    }
+    const std::lock_guard lock(mutex_);
+    done_.clear();
+  }
+}
+
+TEST_F(FetchEngineTest, AfterCloseNothingIsWritten) {
+  best_->inject({.stall = true});
+  auto fetcher = engine(false);
+  fetcher->fetch(1, gathers());
+  fetcher->close();
+  best_->inject({});
+  fetcher.reset();
+  EXPECT_EQ(out_, std::vector<std::byte>(3 * kRowBytes, std::byte{0}));
+}
+
+TEST_F(FetchEngineTest, RefusesRoutesThatReachNothing) {
+  const auto empty = std::make_shared<Loopback>();
+  const auto make = [&](std::chrono::nanoseconds deadline) {
+    return FetchEngine({.table = 0, .row_bytes = kRowBytes, .part_starts = {0, 50, 100}, .routes = {{}, {empty}}, .deadline = deadline},
+                       [](auto, auto) {});
+  };
+  EXPECT_THROW(make(std::chrono::seconds(1)), Error);
+  empty->expose(PartId{1}, 0, rows_.data(), 50, kRowBytes);
+  EXPECT_THROW(make(std::chrono::nanoseconds(0)), Error);
+  EXPECT_NO_THROW(make(std::chrono::seconds(1)));
+}
+
+}  // namespace
+}  // namespace rudder
