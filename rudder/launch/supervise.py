@@ -14,10 +14,8 @@ import json
 import os
 import queue
 import selectors
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -58,7 +56,6 @@ class Supervisor:
         self._stopping = threading.Event()
         self._running: dict[str, _Running] = {}
         self._selector = selectors.DefaultSelector()
-        self._folder: str  # address file and failure reports
         self._guardian: subprocess.Popen[bytes]
         self._thread = threading.Thread(target=self._run, name="rudder-supervisor", daemon=True)
 
@@ -66,8 +63,8 @@ class Supervisor:
         """Check the ports, then start everything. Raises LaunchError, e.g. where a port is taken."""
         ports.check_ports(needed_ports)
         cleanup.sweep_stale()
-        self._folder = tempfile.mkdtemp(prefix="rudder-launch-")
-        self._guardian = _start_guardian(self._job, self._folder)
+        cleanup.folder(self._job).mkdir(mode=0o700)
+        self._guardian = _start_guardian(self._job)
         self._thread.start()
 
     def signal(self, role: str, number: int) -> None:
@@ -85,7 +82,7 @@ class Supervisor:
 
     def _run(self) -> None:
         try:
-            self._start_all(Path(self._folder))
+            self._start_all(cleanup.folder(self._job))
             while self._running:
                 self._serve_requests()
                 self._read(_TICK_S)
@@ -99,7 +96,6 @@ class Supervisor:
             cleanup.sweep(self._job)
             self._reap_killed()
             self._selector.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
             # Only now: until here the guardian would have finished the work had this process been killed.
             with contextlib.suppress(BrokenPipeError):
                 self._guardian.communicate(b"done")
@@ -221,10 +217,10 @@ def _read_report(path: Path) -> tuple[float | None, str]:
     return float(data["failed_at"]), str(data["traceback"])
 
 
-def _start_guardian(job: str, folder: str) -> subprocess.Popen[bytes]:
+def _start_guardian(job: str) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            [sys.executable, "-I", cleanup.__file__, job, folder],
+            [sys.executable, "-I", cleanup.__file__, job],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -94,11 +95,12 @@ class Launcher:
         return found
 
     def segments(self) -> list[str]:
-        """Names in shared memory, made since this test began, whose launcher or agent does not live."""
+        """Segments and temporary folders, made since this test began, whose launcher or agent is gone."""
         names = []
-        for path in Path("/dev/shm").glob("rudder.*"):
+        segments = Path("/dev/shm").glob("rudder.*")
+        for path in (*segments, *Path(tempfile.gettempdir()).glob("rudder-launch-*")):
             with contextlib.suppress(FileNotFoundError):
-                pid = int(path.name.split(".")[1].split("-")[1])
+                pid = int(path.name.replace("rudder-launch-", "rudder.").split(".")[1].split("-")[1])
                 if path.stat().st_mtime >= self.begin - 1 and not psutil.pid_exists(pid):
                     names.append(path.name)
         return names

@@ -16,6 +16,7 @@ WAIT = "import signal; signal.pause()"
 @pytest.fixture
 def shm(tmp_path, monkeypatch):
     monkeypatch.setattr(cleanup, "SHM", tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     return tmp_path
 
 
@@ -45,13 +46,13 @@ def test_sweep_ends_the_jobs_processes_only(shm):
             others.kill()
 
 
-def test_guardian_sweeps_when_its_pipe_ends_without_a_word(tmp_path):
-    folder = tmp_path / "rudder-launch"
-    folder.mkdir()
+def test_guardian_sweeps_when_its_pipe_ends_without_a_word():
     job = cleanup.new_job_id()
+    folder = cleanup.folder(job)
+    folder.mkdir()
     with _start(job, "-c", WAIT) as process:
         environment = {name: value for name, value in os.environ.items() if name != "RUDDER_JOB"}
-        guardian = [sys.executable, "-I", cleanup.__file__, job, str(folder)]
+        guardian = [sys.executable, "-I", cleanup.__file__, job]
         subprocess.run(guardian, input=b"done", env=environment, check=True)
         assert process.poll() is None
         assert folder.exists()
@@ -73,9 +74,11 @@ def test_stale_segments_go_and_live_ones_stay(shm):
     }
     for job in names.values():
         (shm / f"rudder.{job}.h0.g").touch()
+        cleanup.folder(job).mkdir(parents=True)
     cleanup.sweep_stale()
-    left = {path.name.split(".")[1] for path in shm.iterdir()}
-    assert left == {names["own"], names["another namespace"], names["no job"]}
+    stay = {names["own"], names["another namespace"], names["no job"]}
+    assert {path.name.split(".")[1] for path in shm.glob("rudder.*")} == stay
+    assert set((shm / "tmp").iterdir()) == {cleanup.folder(job) for job in stay}
 
 
 def test_a_tracker_may_finish_its_work_first(tmp_path):
