@@ -64,7 +64,7 @@ def initial_prior(
 ) -> tuple[NDArray[np.float32], str]:
     """The prior to start with, float32 [nodes of `ntype`], and its kind: "vip" as stored, else "degree".
 
-    The reason for a fallback is logged. Not collective. Raises FormatError where a stored prior cannot be read.
+    The reason for a fallback is logged. Not collective. Raises FormatError where a stored one cannot be read.
     """
     stored = load_prior(part_config, g.get_partition_book().partid, ntype)
     if stored is not None:
