@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import time
 from pathlib import Path
@@ -151,6 +152,9 @@ def main() -> None:
     parser.add_argument("--verify", action="store_true")
     args = parser.parse_args()
 
+    # Which transport was chosen, and why, goes to the run's log.
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("rudder").setLevel(logging.INFO)
     torch.manual_seed(args.seed)
     np.random.seed(args.seed)
     seed_sampling(args.seed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,9 +45,7 @@ class _Verdict:
 def check_transport(wanted: str | None) -> None:
     """Raise ConfigError for a name that is no transport."""
     if wanted is not None and wanted not in PREFERENCE:
-        raise ConfigError(
-            f"transport {wanted!r}: use {', '.join(PREFERENCE)}, or None to measure"
-        )
+        raise ConfigError(f"transport {wanted!r}: use {', '.join(PREFERENCE)}, or None to measure")
 
 
 def choose(source: FeatureSource, table: int, key: str, wanted: str | None) -> list[list[Transport]]:
@@ -68,7 +67,7 @@ def choose(source: FeatureSource, table: int, key: str, wanted: str | None) -> l
         stock = time.perf_counter() - began
         verdicts = [_Verdict("kvstore", kvstore[part][0], f"the stock pull, {_per_row(stock, ids)}")]
         if wanted != "kvstore":
-            verdicts.insert(0, _try_shm(source, table, key, part, ids, truth))
+            verdicts.insert(0, _try_shm(source, table, key, part, ids, truth, kvstore))
         usable = [v for v in verdicts if v.transport is not None and wanted in (None, v.name)]
         if not usable:
             reasons = "; ".join(f"{v.name}: {v.reason}" for v in verdicts if v.name == wanted)
@@ -85,7 +84,15 @@ def choose(source: FeatureSource, table: int, key: str, wanted: str | None) -> l
     return routes
 
 
-def _try_shm(source: FeatureSource, table: int, key: str, part: int, ids: Ids, truth: Bytes) -> _Verdict:
+def _try_shm(
+    source: FeatureSource,
+    table: int,
+    key: str,
+    part: int,
+    ids: Ids,
+    truth: Bytes,
+    others: Sequence[Sequence[Transport]],
+) -> _Verdict:
     from rudder._core import ShmTransport
 
     if part not in dgl_hosts.local_hosts():
@@ -94,7 +101,7 @@ def _try_shm(source: FeatureSource, table: int, key: str, part: int, ids: Ids, t
     transport = ShmTransport()
     try:
         transport.attach(part, table, dgl_hosts.kvdata_segment(part, key), rows, source.row_bytes)
-        seconds, got = _transfer(source, table, part, transport, ids)
+        seconds, got = _transfer(source, table, part, transport, ids, others)
     except RudderError as error:
         return _Verdict("shm", None, str(error))
     if not np.array_equal(got, truth):
@@ -103,9 +110,18 @@ def _try_shm(source: FeatureSource, table: int, key: str, part: int, ids: Ids, t
 
 
 def _transfer(
-    source: FeatureSource, table: int, part: int, transport: Transport, ids: Ids
+    source: FeatureSource,
+    table: int,
+    part: int,
+    transport: Transport,
+    ids: Ids,
+    others: Sequence[Sequence[Transport]],
 ) -> tuple[float, Bytes]:
-    """Fetch rows by one transport alone, through a core without a buffer: the seconds and the rows."""
+    """Fetch rows of a partition by one transport alone, through a core without a buffer: the seconds and the
+    rows.
+
+    ``others``: routes to the partitions that are not asked for; the core wants one to each.
+    """
     from rudder import _core
 
     starts = source.part_starts
@@ -115,7 +131,7 @@ def _transfer(
         part_starts=starts,
         local_part=source.local_part,
         local_rows=source.local_rows,
-        routes=[[] if p == source.local_part else [transport] for p in range(len(starts) - 1)],
+        routes=[[transport] if p == part else others[p] for p in range(len(starts) - 1)],
         capacity_rows=0,
         window_rows=0,
         policy="none",

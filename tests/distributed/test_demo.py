@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -20,8 +21,14 @@ pytest.importorskip("typer")
 SMALL = ("--nodes", "4000", "--feature-dim", "16", "--epochs", "2", "--batch-size", "200", "--fanout", "5,5")
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Partitions are made once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def demo(launcher, tmp_path):
+def demo(launcher, cache):
     """Starts the command; its processes are the launcher's to account for."""
 
     def start(*args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
@@ -34,7 +41,7 @@ def demo(launcher, tmp_path):
             env={
                 **os.environ,
                 "MARK": launcher.mark,
-                "RUDDER_CACHE": str(tmp_path / "cache"),
+                "RUDDER_CACHE": str(cache),
                 "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
                 **(env or {}),
             },
@@ -141,4 +148,5 @@ def _wait_for_trainer(launcher, out: Path, demo: subprocess.Popen[str]) -> psuti
                     env = process.environ()
                     if env.get("DGL_ROLE") == "client" and env.get("RUDDER_HOST") == "1":
                         return process
+        time.sleep(0.1)  # between two looks at the log; nothing tells of its growth
     raise AssertionError(demo.communicate()[0])
