@@ -67,9 +67,10 @@ class Meter:
             values["seconds_wall"] = time.perf_counter() - self._began if self._began is not None else 0.0
         return values
 
-    def start(self, settings: dict[str, Any]) -> None:
+    def start(self, settings: dict[str, Any], plan: Plan) -> None:
         """Write the first line: what the tensor was attached with."""
         self._write("start", {"tensor": self._tensor, "rank": self._rank, **settings})
+        self._summarise("running", plan, self.snapshot())
 
     def end_interval(self, plan: Plan, refused: int) -> IntervalMetrics:
         """Cut the interval here; the minibatch that begins next belongs to the next one."""

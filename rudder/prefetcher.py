@@ -114,7 +114,7 @@ class Prefetcher:
         self._verifier = (
             Verifier(source, self._meter, raises=options.verify != "count") if options.verify else None
         )
-        self._meter.start(self._description())
+        self._meter.start(self._description(), self.plan)
         lifetime.register_table(self)
 
     # -- rows
@@ -247,8 +247,6 @@ class Prefetcher:
 
     def _end_interval(self) -> None:
         metrics = self._meter.end_interval(self.plan, self._planner.refused)
-        if self._recorder is not None:
-            self._recorder.drain()
         self._planner.next_interval(metrics)
         if self.feeder is not None:
             self.feeder.poke()

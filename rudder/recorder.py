@@ -32,7 +32,7 @@ def record(folder: str | os.PathLike[str]) -> None:
 
 
 class Recorder:
-    """Streams one tensor's calls to `rank-<r>.<tensor>.trace`. Thread-safe."""
+    """Streams one tensor's calls to `rank-<r>.<tensor>.trace`, on a thread of its own. Thread-safe."""
 
     def __init__(
         self,
@@ -47,53 +47,67 @@ class Recorder:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"rank-{rank}.{_UNSAFE.sub('_', tensor)}{trace.SUFFIX}"
         self._drain = drain
-        self._lock = threading.Lock()
         self._priors: deque[Prior] = deque()
         self._sampled: dict[int, float] = {}
         self._current: tuple[int, float, float] | None = None
         self._times: list[tuple[int, float, float, float]] = []
+        self._changed = threading.Condition()
+        self._news = False
+        self._closing = False
         self._file = self.path.open("wb")
-        self._works = True
         self._write([trace.MAGIC, trace.header_frame({"tensor": tensor, "rank": rank, **settings})])
         if prior is not None:
             self._write([trace.prior_frame(prior.levels)])
+        self._thread = threading.Thread(target=self._run, name="rudder-recorder", daemon=True)
+        self._thread.start()
 
     def prior(self, prior: Prior) -> None:
         """A prior that comes into force; call it before the core gets it."""
-        with self._lock:
+        with self._changed:
             self._priors.append(prior)
 
     def sampled(self, minibatch: int, seconds: float) -> None:
         """A minibatch was submitted; sampling it took so long."""
-        with self._lock:
+        with self._changed:
             self._sampled[minibatch] = seconds
 
     def began(self, minibatch: int, waited: float) -> None:
         """The trainer has the rows of a minibatch, after waiting for them so long."""
         now = time.perf_counter()
-        with self._lock:
+        with self._changed:
             self._end_current(now - waited)
             self._current = (minibatch, waited, now)
             self._sampled = {number: spent for number, spent in self._sampled.items() if number >= minibatch}
-
-    def drain(self) -> None:
-        """Write everything that happened since the last time."""
-        with self._lock:
-            if not self._works:
-                return
-            frames = [self._frame(*call) for call in self._drain()]
-            frames += [trace.times_frame(*times) for times in self._times]
-            self._times.clear()
-            self._write(frames)
+            self._news = True
+            self._changed.notify()
 
     def close(self) -> None:
-        """Write the rest. Call while the core still answers."""
-        with self._lock:
+        """Write the rest. Call while the core still answers. Idempotent."""
+        with self._changed:
             self._end_current(time.perf_counter())
-        self.drain()
-        with self._lock:
-            self._file.close()
-            self._works = False
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+        self._file.close()
+
+    def _run(self) -> None:
+        closing = False
+        try:
+            while not closing:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._news or self._closing)
+                    closing, self._news = self._closing, False
+                    times, self._times = self._times, []
+                frames = [self._frame(*call) for call in self._drain()]
+                self._write(frames + [trace.times_frame(*each) for each in times])
+        except OSError as error:  # a full disk costs the record, not the training
+            _log.warning("accesses are no longer recorded to %s: %s", self.path, error)
+            while not self._closing:  # what nobody writes must not pile up either
+                with self._changed:
+                    self._changed.wait_for(lambda: self._news or self._closing)
+                    self._news = False
+                    self._times.clear()
+                self._drain()
 
     def _frame(self, name: str, number: int, ids: Ids) -> bytes:
         if name == "prior":
@@ -107,10 +121,5 @@ class Recorder:
             self._current = None
 
     def _write(self, frames: list[bytes]) -> None:
-        """A full disk costs the record, not the training."""
-        try:
-            self._file.write(b"".join(frames))
-            self._file.flush()
-        except OSError as error:
-            self._works = False
-            _log.warning("accesses are no longer recorded to %s: %s", self.path, error)
+        self._file.write(b"".join(frames))
+        self._file.flush()

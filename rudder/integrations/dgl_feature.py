@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from dgl.distributed import DistTensor
 
-from rudder.errors import IdError
+from rudder.errors import ConfigError, IdError
 from rudder.integrations.dgl_tables import DistTensorSource, as_bytes
 from rudder.integrations.dgl_writes import wait_for_writes
 from rudder.metrics import IntervalMetrics
@@ -37,6 +37,7 @@ class AttachedTensor:
     ) -> None:
         """Use `rudder.attach`."""
         self._tensor = tensor
+        self._source = source
         self._pin = pin_memory
         #: The parts of ids that a minibatch will ask of this tensor.
         self.ids_of = ids_of
@@ -110,8 +111,24 @@ class AttachedTensor:
         """The plan in force."""
         return self.prefetcher.plan
 
-    def replan(self, **changes: Any) -> Plan:
-        """Change fields of the plan in force now, see `rudder.Plan`."""
+    def replan(
+        self,
+        *,
+        train_nids: Any | None = None,
+        fanouts: Sequence[Any] | None = None,
+        batch_size: int | None = None,
+        **changes: Any,
+    ) -> Plan:
+        """Change fields of the plan in force now, see `rudder.Plan`.
+
+        With ``train_nids`` (this trainer's), ``fanouts`` and ``batch_size`` the VIP prior is computed anew for
+        them, which is collective: every trainer of the job calls it at the same point of its program.
+        """
+        if train_nids is not None or fanouts is not None or batch_size is not None:
+            if train_nids is None or fanouts is None or batch_size is None:
+                raise ConfigError("a new prior needs all three of train_nids, fanouts and batch_size")
+            self._source.refresh_vip(train_nids, fanouts, batch_size)
+            changes = {"prior": "vip", "rebuild": True, **changes}
         return self.prefetcher.replan(**changes)
 
     def metrics(self) -> IntervalMetrics:

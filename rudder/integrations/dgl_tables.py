@@ -66,6 +66,15 @@ class DistTensorSource(FeatureSource):
 
         return choose(self, table, self._key, self._transport)
 
+    def refresh_vip(self, train_nids: Any, fanouts: Sequence[Any], batch_size: int) -> None:
+        """Compute the VIP prior for new settings. Collective over all trainers. Raises ConfigError."""
+        from rudder.integrations.dgl_vip import refresh
+
+        if not self.is_node:
+            raise ConfigError(f"{self.name} holds edge features; VIP is defined for nodes")
+        worth = refresh(self._g, train_nids, fanouts, batch_size)[self.type_name]
+        self.priors = {**self.priors, "vip": _answering(worth)}
+
     def _refuse_handlers(self) -> None:
         handlers = getattr(self._store, "_pull_handlers", {})
         if handlers.get(self._key, default_pull_handler) is not default_pull_handler:

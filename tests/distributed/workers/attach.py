@@ -61,7 +61,7 @@ def train() -> None:
             seen += orig[seeds].tolist()
         assert sorted(seen) == sorted(g.ndata["orig"][split(g, 64)].tolist())
 
-    for epoch in range(4):
+    for epoch in range(3):
         trained.clear()
         with model.join():
             for step, (inputs, seeds, blocks) in enumerate(loader):
@@ -78,6 +78,8 @@ def train() -> None:
         if epoch != 1:
             assert sorted(trained) == sorted(nodes.tolist()), (epoch, len(trained))
         evaluate()
+    plan = feats.replan(train_nids=nodes, fanouts=[3, 3], batch_size=32)
+    assert plan.prior == "vip"
     report(g, feats)
 
 

@@ -160,3 +160,22 @@ def test_a_loader_without_ids_where_they_are_expected(graph: Any) -> None:
     with rudder.prefetch([("text", 1)], feats) as ahead, pytest.raises(ConfigError, match="at="):
         next(iter(ahead))
     feats.close()
+
+
+def test_edge_loaders_with_negative_samples(graph: Any) -> None:
+    feats = attach(graph, "x_float32")
+    loader = dgl.dataloading.DistEdgeDataLoader(
+        graph,
+        {RATES: torch.arange(60)},
+        dgl.dataloading.NeighborSampler([3]),
+        batch_size=16,
+        negative_sampler=dgl.dataloading.negative_sampler.Uniform(2),
+    )
+    batches = 0
+    for inputs, pairs, negatives, blocks in rudder.prefetch(loader, feats, device="cpu"):
+        assert torch.equal(feats[inputs["user"]], graph.nodes["user"].data["x_float32"][inputs["user"]])
+        assert negatives.num_edges(RATES) == 2 * pairs.num_edges(RATES)
+        assert blocks[0].num_src_nodes("user") == len(inputs["user"])
+        batches += 1
+    assert batches == 4
+    feats.close()
