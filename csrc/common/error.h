@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <source_location>
 #include <stdexcept>
 #include <string>
@@ -51,5 +52,20 @@ class FetchError : public Error {
   std::int32_t part_;
   std::vector<std::int64_t> ids_;
 };
+
+// An error on its way to another thread: a value that every waiting caller raises as an exception of its own (one
+// exception object shared by several threads would be changed and freed under each other's eyes).
+struct Failure {
+  ErrorCode code = ErrorCode::kState;
+  std::string message;
+  std::int32_t part = -1;         // -1: not about a partition
+  std::vector<std::int64_t> ids;  // some of the rows that could not be fetched
+
+  // What is being thrown at the moment. REQUIRES a call inside a catch block.
+  static std::shared_ptr<const Failure> current();
+  // Throws Error, or FetchError where a partition is named.
+  [[noreturn]] void raise() const;
+};
+using FailurePtr = std::shared_ptr<const Failure>;
 
 }  // namespace rudder

@@ -164,7 +164,7 @@ void FetchEngine::settle(Ticket ticket, const Completion& completion) {
 }
 
 void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why) {
-  std::exception_ptr error;
+  FailurePtr error;
   {
     const std::lock_guard lock(ladders_mutex_);
     for (const Gather& gather : attempt.gathers) {
@@ -180,23 +180,23 @@ void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why
       std::vector<std::int64_t> ids;
       for (std::size_t i = 0; i < std::min(kIdsInError, gather.rows.size()); ++i)
         ids.push_back(part_starts_[part] + gather.rows[i]);
-      error = std::make_exception_ptr(FetchError(
-          code,
-          std::to_string(gather.rows.size()) + " rows of partition " + std::to_string(part) + " could not be fetched: " + why +
-              "; no other transport is left for it",
-          static_cast<std::int32_t>(part), std::move(ids)));
+      error = std::make_shared<const Failure>(
+          Failure{code,
+                  std::to_string(gather.rows.size()) + " rows of partition " + std::to_string(part) +
+                      " could not be fetched: " + why + "; no other transport is left for it",
+                  static_cast<std::int32_t>(part), std::move(ids)});
       break;
     }
   }
   if (error) {
-    fail(attempt.fetch, error);
+    fail(attempt.fetch, std::move(error));
     return;
   }
   --fetches_.at(attempt.fetch).open;
   start(attempt.fetch, std::move(attempt.gathers));
 }
 
-void FetchEngine::fail(FetchId id, std::exception_ptr error) {
+void FetchEngine::fail(FetchId id, FailurePtr error) {
   for (auto it = attempts_.begin(); it != attempts_.end();) {
     if (it->second.fetch == id) {
       it->second.transport->cancel(it->first);
@@ -206,7 +206,7 @@ void FetchEngine::fail(FetchId id, std::exception_ptr error) {
     }
   }
   fetches_.erase(id);
-  done_(id, error);
+  done_(id, std::move(error));
 }
 
 std::vector<RouteState> FetchEngine::routes() const {

@@ -8,7 +8,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -42,7 +41,7 @@ class FetchEngine {
  public:
   using FetchId = std::uint64_t;
   // `error` is null when every row is in place.
-  using Done = std::function<void(FetchId, std::exception_ptr error)>;
+  using Done = std::function<void(FetchId, FailurePtr error)>;
 
   // Throws Error(kConfig) where a table's reach is refused by every route of a partition that has routes.
   FetchEngine(FetchConfig config, Done done);
@@ -81,7 +80,7 @@ class FetchEngine {
   void start(FetchId id, std::vector<Gather> gathers);
   void settle(Ticket ticket, const Completion& completion);
   void demote(Attempt attempt, ErrorCode code, const std::string& why);
-  void fail(FetchId id, std::exception_ptr error);
+  void fail(FetchId id, FailurePtr error);
 
   const TableId table_;
   const std::size_t row_bytes_;

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <shared_mutex>
 #include <span>
 #include <vector>
 
+#include "common/error.h"
 #include "common/thread_pool.h"
 #include "common/types.h"
 #include "prefetcher/staged.h"
@@ -34,7 +34,7 @@ struct Minibatch {
   // Guarded by the prefetcher's mutex.
   bool planned = false;
   std::size_t waits = 0;  // fetches that must complete first
-  std::exception_ptr error;
+  FailurePtr error;
 
   bool ready() const { return error != nullptr || (planned && waits == 0); }
 

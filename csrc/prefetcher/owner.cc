@@ -22,8 +22,9 @@ void Prefetcher::own() {
       publish();
     } catch (...) {
       // Metadata may be half changed: nothing can be promised any more, but nobody is left waiting either.
+      const FailurePtr failure = Failure::current();
       const std::lock_guard lock(mutex_);
-      fatal_ = std::current_exception();
+      fatal_ = failure;
       closed_ = true;
       changed_.notify_all();
       return;
@@ -80,7 +81,7 @@ void Prefetcher::start(RowStore::Order order) {
   engine_->fetch(id, std::move(order.gathers));
 }
 
-void Prefetcher::on_fetched(FetchEngine::FetchId id, const std::exception_ptr& error) {
+void Prefetcher::on_fetched(FetchEngine::FetchId id, const FailurePtr& error) {
   const auto node = fetching_.extract(id);
   Staged& staged = *node.mapped();
   if (fetching_.empty())

@@ -52,7 +52,7 @@ Prefetcher::Prefetcher(const PrefetcherConfig& config)
                   .part_starts = config.part_starts,
                   .routes = config.routes,
                   .deadline = config.deadline},
-      [this](FetchEngine::FetchId id, std::exception_ptr error) {
+      [this](FetchEngine::FetchId id, FailurePtr error) {
         post([this, id, error = std::move(error)] { on_fetched(id, error); });
       });
   publish();
@@ -64,7 +64,7 @@ Prefetcher::~Prefetcher() { close(); }
 // ---------------------------------------------------------------- any thread
 
 void Prefetcher::check_open() const {
-  if (fatal_) std::rethrow_exception(fatal_);
+  if (fatal_) fatal_->raise();
   if (closed_) throw Error(ErrorCode::kClosed, "the prefetcher is closed");
 }
 
@@ -78,7 +78,7 @@ void Prefetcher::post(std::function<void()> command) {
 void Prefetcher::post_and_wait(std::function<void()> command) {
   // Shared with the command, which may outlive this call when the prefetcher is closed meanwhile.
   struct Call {
-    std::exception_ptr error;
+    FailurePtr error;
     bool done = false;
   };
   const auto call = std::make_shared<Call>();
@@ -88,7 +88,7 @@ void Prefetcher::post_and_wait(std::function<void()> command) {
     try {
       command();
     } catch (...) {
-      call->error = std::current_exception();
+      call->error = Failure::current();
     }
     publish();
     const std::lock_guard guard(mutex_);
@@ -98,7 +98,7 @@ void Prefetcher::post_and_wait(std::function<void()> command) {
   changed_.notify_all();
   changed_.wait(lock, [&] { return call->done || closed_; });
   if (!call->done) check_open();
-  if (call->error) std::rethrow_exception(call->error);
+  if (call->error) call->error->raise();
 }
 
 Prefetcher::BatchPtr Prefetcher::split(std::span<const NodeId> ids, std::vector<NodeId>& remote) const {
@@ -177,7 +177,7 @@ void Prefetcher::wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch&
       throw Error(ErrorCode::kDeadline,
                   "the rows of minibatch " + std::to_string(batch.seq) + " did not arrive within the time given");
   }
-  if (batch.error) std::rethrow_exception(batch.error);
+  if (batch.error) batch.error->raise();
 }
 
 void Prefetcher::take(Seq seq, std::chrono::nanoseconds timeout) {
@@ -270,6 +270,8 @@ std::size_t Prefetcher::drop_pending() {
   post_and_wait([this, dropped] {
     note("drop", 0);
     ledger_.drop_pending();
+    const auto dropped_minibatch =
+        std::make_shared<const Failure>(Failure{ErrorCode::kState, "the minibatch was dropped", -1, {}});
     const std::size_t unplanned = unplanned_.size();
     unplanned_.clear();
     planned_.erase(planned_.upper_bound(taken_), planned_.end());
@@ -277,7 +279,7 @@ std::size_t Prefetcher::drop_pending() {
     waiting_minibatches_ -= unplanned;
     for (auto it = batches_.upper_bound(taken_); it != batches_.end(); it = batches_.erase(it)) {
       waiting_bytes_ -= it->second->waiting_bytes;
-      it->second->error = std::make_exception_ptr(Error(ErrorCode::kState, "the minibatch was dropped"));
+      it->second->error = dropped_minibatch;
       ++*dropped;
     }
   });

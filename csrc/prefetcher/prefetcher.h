@@ -132,7 +132,7 @@ class Prefetcher {
   void plan();
   void admit(const BatchPtr& batch, const Verdict& verdict);
   void start(RowStore::Order order);
-  void on_fetched(FetchEngine::FetchId id, const std::exception_ptr& error);
+  void on_fetched(FetchEngine::FetchId id, const FailurePtr& error);
   void released_upto(Seq seq);
   void invalidate_now(std::span<const NodeId> ids);
   void steer_now(const Steering& steering);
@@ -174,7 +174,7 @@ class Prefetcher {
   Counters published_;
   std::vector<LedgerCall> record_;
   bool closed_ = false;
-  std::exception_ptr fatal_;  // the owner thread could not go on (out of memory): every call throws it
+  FailurePtr fatal_;  // the owner thread could not go on (out of memory): every call throws it
 
   ThreadPool pool_;
   std::unique_ptr<FetchEngine> engine_;

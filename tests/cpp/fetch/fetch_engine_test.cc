@@ -29,7 +29,7 @@ class FetchEngineTest : public testing::Test {
     if (with_fallback) ladder.push_back(fallback_);
     return std::make_unique<FetchEngine>(
         FetchConfig{.table = 0, .row_bytes = kRowBytes, .part_starts = {0, 50, 100, 150}, .routes = {{}, ladder, ladder}, .deadline = deadline},
-        [this](FetchEngine::FetchId id, std::exception_ptr error) {
+        [this](FetchEngine::FetchId id, FailurePtr error) {
           const std::lock_guard lock(mutex_);
           done_[id] = error;
           changed_.notify_all();
@@ -45,7 +45,7 @@ class FetchEngineTest : public testing::Test {
            std::memcmp(out_.data() + kRowBytes, rows_.data() + 99 * kRowBytes, kRowBytes) == 0 &&
            std::memcmp(out_.data() + 2 * kRowBytes, rows_.data() + 107 * kRowBytes, kRowBytes) == 0;
   }
-  std::exception_ptr wait(FetchEngine::FetchId id) {
+  FailurePtr wait(FetchEngine::FetchId id) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return done_.contains(id); });
     return done_[id];
@@ -57,7 +57,7 @@ class FetchEngineTest : public testing::Test {
   std::shared_ptr<Loopback> fallback_ = std::make_shared<Loopback>();
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<FetchEngine::FetchId, std::exception_ptr> done_;
+  std::map<FetchEngine::FetchId, FailurePtr> done_;
 };
 
 TEST_F(FetchEngineTest, RowsOfSeveralPartitionsArrive) {
@@ -96,13 +96,12 @@ TEST_F(FetchEngineTest, WithoutAFallbackTheErrorNamesPartitionAndIds) {
     best_->inject(stall ? Loopback::Faults{.stall = true} : Loopback::Faults{.fail = "peer gone"});
     const auto fetcher = engine(false, std::chrono::milliseconds(20));
     fetcher->fetch(1, gathers());
-    try {
-      std::rethrow_exception(wait(1));
-    } catch (const FetchError& error) {
-      EXPECT_EQ(error.code(), stall ? ErrorCode::kDeadline : ErrorCode::kTransport);
-      EXPECT_EQ(error.part(), 1);
-      EXPECT_EQ(error.ids(), (std::vector<std::int64_t>{50, 99}));
-    }
+    const FailurePtr error = wait(1);
+    ASSERT_NE(error, nullptr);
+    EXPECT_EQ(error->code, stall ? ErrorCode::kDeadline : ErrorCode::kTransport);
+    EXPECT_EQ(error->part, 1);
+    EXPECT_EQ(error->ids, (std::vector<std::int64_t>{50, 99}));
+    EXPECT_THROW(error->raise(), FetchError);
     const std::lock_guard lock(mutex_);
     done_.clear();
   }

@@ -329,6 +329,7 @@ TEST_F(PrefetcherTest, BadCallsAreTypedErrors) {
   prefetcher.take(seq, kForever);
   expect_code(ErrorCode::kConfig, [&] { prefetcher.gather(seq, out); });
   prefetcher.release(seq);
+  prefetcher.steer({});  // waits for the owner, and so for the release
   expect_code(ErrorCode::kConfig, [&] { prefetcher.steer({.capacity_rows = 11}); });
   expect_code(ErrorCode::kConfig, [&] { prefetcher.steer({.depth = 0}); });
   expect_code(ErrorCode::kState, [&] { prefetcher.gather(seq, out); });
