@@ -36,6 +36,12 @@ ReplayResult replay(const Trace& trace, const ReplayConfig& config) {
   // A minibatch of no rows lets a policy fill the buffer before the first real one.
   if (config.policy.prefill) count(ledger.execute_now({}));
   std::vector<NodeId> scratch;
+  // Without a window nothing is foreseen (staging needs it: only foreseen minibatches are staged for later
+  // ones).
+  if (config.window_minibatches == 0 && config.window_rows == 0 && config.depth == 0) {
+    for (std::size_t t = 0; t < trace.minibatches(); ++t) count(ledger.execute_now(trace.ids(t, scratch)));
+    return result;
+  }
   std::size_t taken = 0;
   for (std::size_t t = 0; t < trace.minibatches(); ++t) {
     for (const std::size_t wanted = horizon(trace, config, t, taken); taken < wanted; ++taken)
