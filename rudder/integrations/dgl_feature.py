@@ -121,7 +121,7 @@ class AttachedTensor:
     ) -> Plan:
         """Change fields of the plan in force now, see `rudder.Plan`.
 
-        With ``train_nids`` (this trainer's), ``fanouts`` and ``batch_size`` the VIP prior is computed anew. That
+        With ``train_nids`` (this trainer's), ``fanouts`` and ``batch_size`` the VIP prior is made anew. That
         is collective: every trainer of the job calls it at the same point of its program.
         """
         if train_nids is not None or fanouts is not None or batch_size is not None:
