@@ -1,6 +1,7 @@
 """The compiled core, as Python sees it. Every blocking call releases the GIL."""
 
 from collections.abc import Callable, Sequence
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ class Prior:
     def from_levels(levels: Bytes) -> Prior: ...
     @property
     def levels(self) -> Bytes: ...
+    @property
+    def worth(self) -> NDArray[np.float32] | None:
+        """What the levels were made from, which static policies rank by; None after from_levels."""
 
 class Transport:
     """A way to gather rows of peers' tables. Shared by prefetchers; thread-safe."""
@@ -121,7 +125,71 @@ class Prefetcher:
         """Per partition: transport in use, whether it is a fallback, and why."""
     def memory(self) -> dict[str, object]:
         """What the arenas got: bytes, page kind, pinned or the reason why not."""
-    def drain_record(self) -> list[tuple[int, int, Ids]]:
-        """With record=True: (minibatch, last minibatch then in the window, its remote ids) executed since the last call."""
+    def drain_record(self) -> list[tuple[str, int, Ids]]:
+        """With record=True: every call that the ledger (window + policy) got since the last drain, in order. Its decisions
+        depend on nothing else, so that replaying the log gives exactly the same rows. (call, number, remote ids):
+        ("foresee", minibatch, ids) | ("execute", minibatch, []) | ("read", 0, ids) | ("drop", 0, []) |
+        ("capacity", rows, []) | ("depth", minibatches, []) | ("prior", 0, []) | ("invalidate", 0, ids).
+        """
     def close(self) -> None:
         """Stop all threads; waiting calls raise ClosedError. Idempotent."""
+
+# -- replay: a trace run through the policies of the live engine, counting rows instead of moving them
+def policy_summary(name: str) -> str:
+    """What a policy does, in a line; empty for an unknown name."""
+
+def replay(
+    ids: NDArray[np.int32] | Ids,
+    offsets: Ids,
+    policy: str,
+    capacity: int,
+    *,
+    prior: NDArray[np.float32] | Bytes | None = ...,
+    window: int = ...,
+    window_rows: int = ...,
+    tumbling: bool = ...,
+    depth: int = ...,
+    prefill: bool = ...,
+    observe: int = ...,
+    period: int = ...,
+    alpha: float = ...,
+) -> dict[str, int]:
+    """Replay a trace: minibatch t requests ids[offsets[t]:offsets[t + 1]] (C-contiguous, >= 0; repeats count once).
+
+    prior: worth (float32) or levels (uint8) per id. window: minibatches beyond the one executed, or until they
+    request window_rows, whichever is farther; tumbling: filled only when empty, and counting the one executed.
+    depth: minibatches for which a fetched row that was not kept still serves. prefill: static-* and score begin
+    with the rows of highest worth. observe: minibatches that static-frequency counts first. period, alpha: of score.
+    Returns rows_requested, hits, merged, rows_moved, replacement_rows (part of rows_moved). Raises ConfigError.
+    """
+
+@overload
+def offline_optimum(ids: NDArray[np.int32] | Ids, offsets: Ids, capacity: int) -> int: ...
+@overload
+def offline_optimum(ids: NDArray[np.int32] | Ids, offsets: Ids, capacity: Sequence[int]) -> list[int]:
+    """Rows moved by Belady's MIN with bypass: exact. Several capacities cost little more than one."""
+
+@overload
+def static_oracle(ids: NDArray[np.int32] | Ids, offsets: Ids, capacity: int) -> int: ...
+@overload
+def static_oracle(ids: NDArray[np.int32] | Ids, offsets: Ids, capacity: Sequence[int]) -> list[int]:
+    """Rows moved when the most requested rows are kept from their first miss on."""
+
+def compulsory(ids: NDArray[np.int32] | Ids, offsets: Ids) -> int:
+    """Distinct rows of the trace: what any buffer moves."""
+
+def replay_log(
+    calls: Sequence[tuple[str, int, Ids]],
+    *,
+    id_space: int,
+    policy: str,
+    capacity: int,
+    depth: int = ...,
+    priors: Sequence[Prior] = ...,
+) -> dict[str, int]:
+    """Replay the calls of a live run, as Prefetcher.drain_record gives them: with its settings, exactly its rows.
+
+    Ids lie in [0, id_space). priors: of the "prior" calls, in order; one that comes before every other call is what
+    the policy starts with. Returns what `replay` does. Raises ConfigError, and FormatError for a call that is unknown
+    or out of place.
+    """

@@ -1,8 +1,8 @@
 #include "common/id_index.h"
 
+#include <sys/mman.h>
+
 #include <bit>
-#include <cstdlib>
-#include <new>
 
 #include "common/error.h"
 
@@ -12,20 +12,26 @@ namespace {
 // Ids ahead of the one being looked up. Deep enough to cover a DRAM access at 5-10 ns of work per id; deeper
 // only evicts lines before use.
 constexpr std::size_t kPrefetchAhead = 16;
-constexpr std::size_t kFirstSlots = 1024;
+constexpr std::size_t kFirstBuckets = 256;
+// Share of the entries in use before the table doubles: fuller, and searches overflow into a second line (14% of the
+// buckets are full at 0.7); emptier, and there are more lines to miss.
+constexpr double kMostFull = 0.7;
 
-// calloc hands out untouched zero pages for large sizes: an index costs what it holds, not what it could hold.
+// Untouched zero pages: an index costs what it holds, not what it could hold. On huge pages where the kernel grants them:
+// lookups are random, and with 4 KiB pages nearly each of them would miss the TLB too.
 template <typename T>
 T* zeroed(std::size_t count) {
-  void* memory = std::calloc(count, sizeof(T));
-  if (memory == nullptr)
+  const std::size_t bytes = count * sizeof(T);
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED)
     throw Error(ErrorCode::kOutOfMemory, "no memory for an index of " + std::to_string(count) + " entries");
+  madvise(memory, bytes, MADV_HUGEPAGE);
   return static_cast<T*>(memory);
 }
 
 }  // namespace
 
-void IdIndex::Free::operator()(void* memory) const { std::free(memory); }
+void IdIndex::Unmap::operator()(void* memory) const { munmap(memory, bytes); }
 
 IdIndex::IdIndex(std::int64_t id_space)
     : IdIndex(id_space, id_space <= kDirectLimit ? Kind::kDirect : Kind::kHash) {}
@@ -33,22 +39,25 @@ IdIndex::IdIndex(std::int64_t id_space)
 IdIndex::IdIndex(std::int64_t id_space, Kind kind) : kind_(kind), id_space_(id_space) {
   if (id_space < 0) throw Error(ErrorCode::kConfig, "the id space must not be negative");
   if (kind_ == Kind::kDirect)
-    direct_.reset(zeroed<std::uint32_t>(static_cast<std::size_t>(id_space) + 1));
+    direct_ = {zeroed<std::uint32_t>(static_cast<std::size_t>(id_space) + 1), Unmap{(static_cast<std::size_t>(id_space) + 1) * sizeof(std::uint32_t)}};
   else
-    rehash(kFirstSlots);
+    rehash(kFirstBuckets);
 }
 
 std::size_t IdIndex::bytes() const {
   return kind_ == Kind::kDirect ? static_cast<std::size_t>(id_space_) * sizeof(std::uint32_t)
-                                : slots_ * sizeof(Entry);
+                                : buckets_ * sizeof(Bucket);
 }
 
 RowKey IdIndex::find_hashed(NodeId id) const {
   const std::int64_t wanted = value(id);
-  for (std::size_t at = home(wanted);; at = (at + 1) & (slots_ - 1)) {
-    const Entry& entry = table_[at];
-    if (entry.key_plus_one == 0) return kNoRow;
-    if (entry.id == wanted) return entry.key_plus_one - 1;
+  for (std::size_t at = home(wanted);; at = (at + 1) & (buckets_ - 1)) {
+    const Bucket& bucket = table_[at];
+    std::uint32_t found = 0;
+    for (std::size_t i = 0; i < Bucket::kEntries; ++i) found |= bucket.ids[i] == wanted ? bucket.keys_plus_one[i] : 0u;
+    // Hit and miss leave here alike: only the rare overflow goes on.
+    if ((found != 0) | (bucket.passed == 0)) [[likely]]
+      return found - 1u;
   }
 }
 
@@ -73,10 +82,21 @@ void IdIndex::insert(NodeId id, RowKey key) {
     direct_[value(id)] = key + 1;
     return;
   }
-  if (size_ * 2 > slots_) rehash(slots_ * 2);  // load at most 1/2: probes stay within one cache line
-  std::size_t at = home(value(id));
-  while (table_[at].key_plus_one != 0) at = (at + 1) & (slots_ - 1);
-  table_[at] = Entry{value(id), key + 1};
+  if (size_ > static_cast<std::size_t>(kMostFull * static_cast<double>(buckets_ * Bucket::kEntries))) rehash(buckets_ * 2);
+  place(value(id), key + 1);
+}
+
+void IdIndex::place(std::int64_t id, std::uint32_t key_plus_one) {
+  for (std::size_t at = home(id);; at = (at + 1) & (buckets_ - 1)) {
+    Bucket& bucket = table_[at];
+    for (std::size_t i = 0; i < Bucket::kEntries; ++i) {
+      if (bucket.keys_plus_one[i] != 0) continue;
+      bucket.ids[i] = id;
+      bucket.keys_plus_one[i] = key_plus_one;
+      return;
+    }
+    ++bucket.passed;
+  }
 }
 
 void IdIndex::erase(NodeId id) {
@@ -85,32 +105,26 @@ void IdIndex::erase(NodeId id) {
     direct_[value(id)] = 0;
     return;
   }
-  const std::size_t mask = slots_ - 1;
-  std::size_t hole = home(value(id));
-  while (table_[hole].id != value(id) || table_[hole].key_plus_one == 0) hole = (hole + 1) & mask;
-  // Backward-shift deletion: move up every entry that probes through the hole; no tombstones to sweep.
-  for (std::size_t at = (hole + 1) & mask; table_[at].key_plus_one != 0; at = (at + 1) & mask) {
-    const std::size_t distance = (at - home(table_[at].id)) & mask;
-    if (distance >= ((at - hole) & mask)) {
-      table_[hole] = table_[at];
-      hole = at;
+  for (std::size_t at = home(value(id));; at = (at + 1) & (buckets_ - 1)) {
+    Bucket& bucket = table_[at];
+    for (std::size_t i = 0; i < Bucket::kEntries; ++i) {
+      if (bucket.keys_plus_one[i] == 0 || bucket.ids[i] != value(id)) continue;
+      bucket.keys_plus_one[i] = 0;
+      return;
     }
+    --bucket.passed;
   }
-  table_[hole] = Entry{0, 0};
 }
 
-void IdIndex::rehash(std::size_t slots) {
-  auto old = std::move(table_);
-  const std::size_t old_slots = slots_;
-  table_.reset(zeroed<Entry>(slots));
-  slots_ = slots;
-  shift_ = 64 - std::countr_zero(slots);
-  for (std::size_t i = 0; i < old_slots; ++i) {
-    if (old[i].key_plus_one == 0) continue;
-    std::size_t at = home(old[i].id);
-    while (table_[at].key_plus_one != 0) at = (at + 1) & (slots_ - 1);
-    table_[at] = old[i];
-  }
+void IdIndex::rehash(std::size_t buckets) {
+  const auto old = std::move(table_);
+  const std::size_t old_buckets = buckets_;
+  table_ = {zeroed<Bucket>(buckets), Unmap{buckets * sizeof(Bucket)}};
+  buckets_ = buckets;
+  shift_ = 64 - std::countr_zero(buckets);
+  for (std::size_t at = 0; at < old_buckets; ++at)
+    for (std::size_t i = 0; i < Bucket::kEntries; ++i)
+      if (old[at].keys_plus_one[i] != 0) place(old[at].ids[i], old[at].keys_plus_one[i]);
 }
 
 }  // namespace rudder

@@ -1,6 +1,6 @@
 // NodeId -> RowKey, the one hash lookup behind every access. A direct table where the id space is small enough
-// (one load per id), otherwise open addressing with linear probing; either way lookups of many ids hide
-// the memory latency by prefetching. Used by the ledger's owner thread only. Thread-safety: none.
+// (one load per id), otherwise open addressing over buckets of one cache line; either way lookups of many ids
+// hide the memory latency by prefetching. Used by the ledger's owner thread only. Thread-safety: none.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,7 @@ namespace rudder {
 
 class IdIndex {
  public:
-  // Ids up to here are worth a direct table: 4 bytes each, committed page by page as ids are touched, so the
-  // cost is at most 200 MB of address space. Beyond it the hash's 16-32 bytes per *tracked* row win.
+  // Ids up to here are worth a direct table: 4 bytes each, committed as ids are touched, 200 MB at most. Beyond it the hash's 16-32 bytes per *tracked* row win.
   static constexpr std::int64_t kDirectLimit = 50'000'000;
 
   enum class Kind { kDirect, kHash };
@@ -40,12 +39,18 @@ class IdIndex {
   void erase(NodeId id);
 
  private:
-  // `key` is stored plus one, so that zeroed memory is an empty table: 0 - 1 == kNoRow.
-  struct Entry {
-    std::int64_t id;
-    std::uint32_t key_plus_one;
+  // One cache line of entries, searched without a branch that could be mispredicted. A key is stored plus one, so that
+  // zeroed memory is an empty table: 0 - 1 == kNoRow.
+  // Invariant: an entry lies in the first bucket from its home on that had room when it came; every full bucket that
+  // it passed counts it in `passed`, so a search ends at the first bucket that nobody passed.
+  struct alignas(64) Bucket {
+    static constexpr std::size_t kEntries = 5;
+    std::int64_t ids[kEntries];
+    std::uint32_t keys_plus_one[kEntries];
+    std::uint32_t passed;
   };
-  struct Free {
+  struct Unmap {
+    std::size_t bytes;
     void operator()(void* memory) const;
   };
 
@@ -54,15 +59,16 @@ class IdIndex {
     return static_cast<std::size_t>((static_cast<std::uint64_t>(id) * 0x9E3779B97F4A7C15ull) >> shift_);
   }
   RowKey find_hashed(NodeId id) const;
-  void rehash(std::size_t slots);
+  void place(std::int64_t id, std::uint32_t key_plus_one);
+  void rehash(std::size_t buckets);
 
   Kind kind_;
   std::int64_t id_space_;
   std::size_t size_ = 0;
-  std::unique_ptr<std::uint32_t[], Free> direct_;
-  std::unique_ptr<Entry[], Free> table_;
-  std::size_t slots_ = 0;  // power of two
-  int shift_ = 0;          // 64 - log2(slots_)
+  std::unique_ptr<std::uint32_t[], Unmap> direct_{nullptr, Unmap{0}};
+  std::unique_ptr<Bucket[], Unmap> table_{nullptr, Unmap{0}};
+  std::size_t buckets_ = 0;  // power of two
+  int shift_ = 0;            // 64 - log2(buckets_)
 };
 
 }  // namespace rudder
