@@ -2,8 +2,8 @@
 
 Rows are distinct remote rows of each minibatch, summed over minibatches, epochs and trainers; evaluation is
 left out. Seconds of an epoch are those of its slowest trainer; waiting is a mean over trainers, summed over
-epochs, measured around the same two statements in both runs: taking the next minibatch from the loader, and
-indexing the features.
+epochs, measured around the same statements in both runs: taking the next minibatch from the loader, indexing
+the features, indexing the labels (of which DistDGL puts a few on other hosts).
 """
 
 from __future__ import annotations
@@ -166,6 +166,7 @@ def table_rows(report: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         ("  waiting, share of the time", *_show(pair("stall_share"), _percent), ""),
         ("waiting for samples", *_show(pair("sampling_wait_seconds"), _seconds), ""),
         ("waiting for rows", *_show(pair("rows_wait_seconds"), _seconds), ""),
+        ("waiting for labels", *_show(pair("labels_wait_seconds"), _seconds), ""),
         ("stall, whole run", *_show(pair("stall_seconds"), _seconds), _ratio(*pair("stall_seconds"))),
         ("remote rows requested", *_show(pair("rows_requested"), _count), ""),
         ("rows moved", *_show(pair("rows_moved"), _count), _ratio(*pair("rows_moved"))),

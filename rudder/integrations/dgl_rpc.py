@@ -9,7 +9,8 @@ dgl_rpc.lock: ...`.
 
 What is wrapped (DGL 2.1): distributed sampling, in-subgraphs, edges and degrees (the three routines in
 graph_services below them all), every method of KVClient that talks (DistTensor, DistGraph, node_split,
-optimizers and embeddings go through it), construction and unpickling of DistGraph, rpc's own compound
+optimizers and embeddings go through it; pulls of this machine's own rows talk to nobody and are answered
+without the lock), construction and unpickling of DistGraph, rpc's own compound
 calls, and the process's start and end.
 
 Barriers. A thread holds the lock while it waits for the other trainers: KVClient.barrier, DistTensor's
@@ -113,6 +114,7 @@ def install() -> None:
         HOOK.after_import(name, functools.partial(_wrap_functions, functions))
     for name, (cls, methods) in _METHODS.items():
         HOOK.after_import(name, functools.partial(_wrap_methods, cls, methods))
+    HOOK.after_import("dgl.distributed.kvstore", _pull_at_home)
     HOOK.after_import("dgl.distributed.dist_tensor", _put_off_deletions)
     HOOK.after_import("dgl.distributed.dist_context", _watch_life)
     HOOK.activate()
@@ -168,6 +170,27 @@ def _wrap_methods(cls: str, names: tuple[str, ...], module: ModuleType) -> None:
     for name in names:
         owner = getattr(module, cls)
         setattr(owner, name, _serialized(getattr(owner, name)))
+
+
+def _pull_at_home(kvstore: ModuleType) -> None:
+    """Answer pulls of rows that all lie on this machine from its servers' shared memory, without the lock.
+
+    Nothing is sent for them, in DGL neither. A trainer that pulls the labels of its own seeds would
+    otherwise wait for each call that the sampling thread happens to be in.
+    """
+    serialized = kvstore.KVClient.pull
+
+    @functools.wraps(serialized)
+    def pull(self: Any, name: str, id_tensor: Any) -> Any:
+        shard = self._data_store.get(name)
+        stock_handler = self._pull_handlers.get(name) is kvstore.default_pull_handler
+        if not _closed and shard is not None and stock_handler and id_tensor.dim() == 1 and len(id_tensor):
+            policy = self._part_policy[name]
+            if bool((policy.to_partid(id_tensor) == self._machine_id).all()):
+                return shard[policy.to_local(id_tensor).long()]
+        return serialized(self, name, id_tensor)
+
+    kvstore.KVClient.pull = pull
 
 
 def _put_off_deletions(dist_tensor: ModuleType) -> None:

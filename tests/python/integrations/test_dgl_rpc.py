@@ -133,3 +133,42 @@ def test_calls_after_the_end_are_refused():
         call()
     module.initialize()
     assert call() == "answer"
+
+
+def test_rows_of_this_machine_are_pulled_without_the_lock():
+    torch = pytest.importorskip("torch")
+    depths = []
+
+    class Policy:
+        def to_partid(self, ids):
+            return ids // 10
+
+        def to_local(self, ids):
+            return ids % 10
+
+    class KVClient:
+        _machine_id = 1
+
+        def pull(self, name, id_tensor):
+            depths.append(dgl_rpc.lock.depth)
+            return "stock"
+
+    module = types.ModuleType("kvstore")
+    module.KVClient, module.default_pull_handler = KVClient, object()
+    dgl_rpc._wrap_methods("KVClient", ("pull",), module)
+    dgl_rpc._pull_at_home(module)
+    client = KVClient()
+    client._data_store = {"labels": torch.arange(100, 110), "computed": torch.arange(10)}
+    client._part_policy = {"labels": Policy(), "computed": Policy()}
+    client._pull_handlers = {"labels": module.default_pull_handler, "computed": object()}
+
+    got = []
+    with dgl_rpc.lock:  # the sampling thread is in a call
+        _in_thread(lambda: got.append(client.pull("labels", torch.tensor([13, 10, 13]))))
+    assert got[0].tolist() == [103, 100, 103]
+    assert depths == []
+    # Rows elsewhere, no rows, rows that a handler computes and a client that was shut down: as in DGL.
+    assert client.pull("labels", torch.tensor([13, 20])) == "stock"
+    assert client.pull("labels", torch.tensor([], dtype=torch.int64)) == "stock"
+    assert client.pull("computed", torch.tensor([13])) == "stock"
+    assert depths == [1, 1, 1]
