@@ -1,5 +1,5 @@
-// Slot lookup: 100k random ids in an index of 2M resident rows. Goals: hash <= 15 ns/id, direct table <= 5 ns/id.
-// `per_id` is in seconds. Run: make bench FILTER=IdIndex
+// Slot lookup: 100k random ids in an index of 2M resident rows. Goals: hash <= 15 ns/id, direct table <= 5
+// ns/id. `per_id` is in seconds. Run: make bench FILTER=IdIndex
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -45,8 +45,8 @@ void lookup(benchmark::State& state, IdIndex::Kind kind) {
   }
   for (std::size_t i = 0; i < kIds; ++i)
     if (keys[i] != index.find(ids[i])) return state.SkipWithError("a key differs from the one-by-one lookup");
-  state.counters["per_id"] = benchmark::Counter(static_cast<double>(kIds),
-                                                   benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+  state.counters["per_id"] = benchmark::Counter(
+      static_cast<double>(kIds), benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
 }
 
 BENCHMARK_CAPTURE(lookup, IdIndex_hash, IdIndex::Kind::kHash)->Unit(benchmark::kMicrosecond);

@@ -11,7 +11,8 @@
 namespace rudder {
 namespace {
 
-// Minibatches of 20k requests, skewed as sampled neighbourhoods are: rank r is requested with probability ~ 1/r.
+// Minibatches of 20k requests, skewed as sampled neighbourhoods are: rank r is requested with probability ~
+// 1/r.
 std::vector<std::vector<NodeId>> make_trace(std::int64_t space, std::size_t batches) {
   std::mt19937_64 random(2);
   std::uniform_real_distribution<double> uniform(0, 1);
@@ -19,7 +20,8 @@ std::vector<std::vector<NodeId>> make_trace(std::int64_t space, std::size_t batc
   for (auto& batch : trace) {
     batch.resize(20'000);
     for (auto& id : batch) {
-      const auto rank = static_cast<std::uint64_t>(std::exp(uniform(random) * std::log(static_cast<double>(space))));
+      const auto rank =
+          static_cast<std::uint64_t>(std::exp(uniform(random) * std::log(static_cast<double>(space))));
       id = NodeId{static_cast<std::int64_t>((rank * 2654435761u) % static_cast<std::uint64_t>(space))};
     }
   }
@@ -28,7 +30,8 @@ std::vector<std::vector<NodeId>> make_trace(std::int64_t space, std::size_t batc
 
 void bookkeeping(benchmark::State& state, IdIndex::Kind kind) {
   const auto capacity = static_cast<std::size_t>(state.range(0));
-  // The id space grows with the capacity, so that the buffer always holds a tenth of it; a hash beyond the direct limit.
+  // The id space grows with the capacity, so that the buffer always holds a tenth of it; a hash beyond the
+  // direct limit.
   const auto space = static_cast<std::int64_t>(capacity) * 10;
   const auto trace = make_trace(space, 64);
   std::vector<float> worth(static_cast<std::size_t>(space));
@@ -47,13 +50,20 @@ void bookkeeping(benchmark::State& state, IdIndex::Kind kind) {
     requested += verdict.rows.size();
     accounted += verdict.hits + verdict.merged + verdict.misses;
   }
-  if (accounted != requested || ledger.policy().size() > capacity) state.SkipWithError("the verdicts do not add up");
-  state.counters["per_id"] = benchmark::Counter(20'000, benchmark::Counter::kIsIterationInvariantRate |
-                                                                      benchmark::Counter::kInvert);
+  if (accounted != requested || ledger.policy().size() > capacity)
+    state.SkipWithError("the verdicts do not add up");
+  state.counters["per_id"] =
+      benchmark::Counter(20'000, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
 }
 
-BENCHMARK_CAPTURE(bookkeeping, Ledger_direct, IdIndex::Kind::kDirect)->RangeMultiplier(8)->Range(4 << 10, 2 << 20)->Unit(benchmark::kMicrosecond);
-BENCHMARK_CAPTURE(bookkeeping, Ledger_hash, IdIndex::Kind::kHash)->RangeMultiplier(8)->Range(4 << 10, 2 << 20)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(bookkeeping, Ledger_direct, IdIndex::Kind::kDirect)
+    ->RangeMultiplier(8)
+    ->Range(4 << 10, 2 << 20)
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(bookkeeping, Ledger_hash, IdIndex::Kind::kHash)
+    ->RangeMultiplier(8)
+    ->Range(4 << 10, 2 << 20)
+    ->Unit(benchmark::kMicrosecond);
 
 }  // namespace
 }  // namespace rudder

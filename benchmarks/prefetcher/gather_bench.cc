@@ -1,5 +1,5 @@
-// Copying a batch of rows out of the buffer, beside a plain memcpy gather of the same rows by the same threads in the same
-// process. Goal: >= 80% of its speed. Run: make bench FILTER=Gather
+// Copying a batch of rows out of the buffer, beside a plain memcpy gather of the same rows by the same
+// threads in the same process. Goal: >= 80% of its speed. Run: make bench FILTER=Gather
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -61,10 +61,13 @@ void gather(benchmark::State& state) {
     prefetcher.take(seq, std::chrono::nanoseconds::max());
     const auto run_plain = [&] {
       plain_times.push_back(timed([&] {
-        pool.split(kBatch, std::max<std::size_t>(1, (256 << 10) / row_bytes), [&](std::size_t begin, std::size_t end) {
-          for (std::size_t i = begin; i < end; ++i)
-            std::memcpy(plain.data() + i * row_bytes, table.data() + static_cast<std::size_t>(value(ids[i])) * row_bytes, row_bytes);
-        });
+        pool.split(kBatch, std::max<std::size_t>(1, (256 << 10) / row_bytes),
+                   [&](std::size_t begin, std::size_t end) {
+                     for (std::size_t i = begin; i < end; ++i)
+                       std::memcpy(plain.data() + i * row_bytes,
+                                   table.data() + static_cast<std::size_t>(value(ids[i])) * row_bytes,
+                                   row_bytes);
+                   });
       }));
     };
     const auto run_ours = [&] { our_times.push_back(timed([&] { prefetcher.gather(seq, ours); })); };
@@ -81,7 +84,11 @@ void gather(benchmark::State& state) {
   state.counters["GB_per_s"] = static_cast<double>(kBatch * row_bytes) / median(our_times) * 1e-9;
 }
 
-BENCHMARK(gather)->Name("Gather")->ArgNames({"row_bytes", "threads"})->ArgsProduct({{256, 512, 1536, 4096}, {1, 2}})->Iterations(41);
+BENCHMARK(gather)
+    ->Name("Gather")
+    ->ArgNames({"row_bytes", "threads"})
+    ->ArgsProduct({{256, 512, 1536, 4096}, {1, 2}})
+    ->Iterations(41);
 
 }  // namespace
 }  // namespace rudder

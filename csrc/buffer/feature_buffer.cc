@@ -7,10 +7,12 @@
 
 namespace rudder {
 
-FeatureBuffer::FeatureBuffer(std::size_t slots, std::size_t row_bytes, Arena::Options options) : row_bytes_(row_bytes) {
+FeatureBuffer::FeatureBuffer(std::size_t slots, std::size_t row_bytes, Arena::Options options)
+    : row_bytes_(row_bytes) {
   if (row_bytes == 0) throw Error(ErrorCode::kConfig, "feature rows must have at least one byte");
   if (slots > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
-    throw Error(ErrorCode::kConfig, "a buffer holds at most 2^31 - 1 rows; asked for " + std::to_string(slots));
+    throw Error(ErrorCode::kConfig,
+                "a buffer holds at most 2^31 - 1 rows; asked for " + std::to_string(slots));
   if (slots != 0 && row_bytes > std::numeric_limits<std::size_t>::max() / slots)
     throw Error(ErrorCode::kConfig, "capacity x row size overflows");
   arena_ = Arena(slots * row_bytes, options);
@@ -41,7 +43,8 @@ void FeatureBuffer::fill(SlotId slot) {
 }
 
 std::size_t FeatureBuffer::overhead_bytes() const {
-  return slots_.capacity() * sizeof(Slot) + free_.capacity() * sizeof(SlotId) + slot_of_.capacity() * sizeof(SlotId);
+  return slots_.capacity() * sizeof(Slot) + free_.capacity() * sizeof(SlotId) +
+         slot_of_.capacity() * sizeof(SlotId);
 }
 
 }  // namespace rudder

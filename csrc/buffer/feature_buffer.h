@@ -1,9 +1,11 @@
-// The buffer: slots for feature rows in one arena, and which tracked row lives in which slot. Rows are bytes; any dtype
-// and width. It is told what to insert and remove (by the ledger's policy) and decides nothing itself.
+// The buffer: slots for feature rows in one arena, and which tracked row lives in which slot. Rows are bytes;
+// any dtype and width. It is told what to insert and remove (by the ledger's policy) and decides nothing
+// itself.
 //
 // Invariants:
 //   - a slot is free, filling or resident; never two. A row has at most one slot.
-//   - a filling slot names where its row is meanwhile (in a staging slab): readers go there until it is filled;
+//   - a filling slot names where its row is meanwhile (in a staging slab): readers go there until it is
+//   filled;
 //   - a slot's bytes are overwritten only by `fill`, and only when no reader can hold its address any more:
 //     minibatches up to last_use(slot) are released, and no unplanned read pins it.
 // Thread-safety: none for the metadata (one owner thread); row bytes of a pinned slot may be read by anyone.
@@ -45,8 +47,8 @@ class FeatureBuffer {
   // Copies the row in: filling -> resident. REQUIRES is_filling(slot) and overwritable.
   void fill(SlotId slot);
 
-  // Where the row's bytes can be read: its slot, or while that is filling, its staging place. The minibatch `reader` keeps
-  // the slot from being overwritten until it is released.
+  // Where the row's bytes can be read: its slot, or while that is filling, its staging place. The minibatch
+  // `reader` keeps the slot from being overwritten until it is released.
   const std::byte* use(SlotId slot, Seq reader) {
     Slot& entry = slots_[index(slot)];
     if (entry.from != nullptr) return entry.from;

@@ -24,8 +24,7 @@ enum class ErrorCode {
 
 class Error : public std::runtime_error {
  public:
-  Error(ErrorCode code, const std::string& what,
-        std::source_location where = std::source_location::current())
+  Error(ErrorCode code, const std::string& what, std::source_location where = std::source_location::current())
       : std::runtime_error(what), code_(code), where_(where) {}
 
   ErrorCode code() const noexcept { return code_; }
@@ -53,8 +52,8 @@ class FetchError : public Error {
   std::vector<std::int64_t> ids_;
 };
 
-// An error on its way to another thread: a value that every waiting caller raises as an exception of its own (one
-// exception object shared by several threads would be changed and freed under each other's eyes).
+// An error on its way to another thread: a value that every waiting caller raises as an exception of its own
+// (one exception object shared by several threads would be changed and freed under each other's eyes).
 struct Failure {
   ErrorCode code = ErrorCode::kState;
   std::string message;

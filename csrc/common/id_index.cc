@@ -13,16 +13,17 @@ namespace {
 // only evicts lines before use.
 constexpr std::size_t kPrefetchAhead = 16;
 constexpr std::size_t kFirstBuckets = 256;
-// Share of the entries in use before the table doubles: fuller, and searches overflow into a second line (14% of the
-// buckets are full at 0.7); emptier, and there are more lines to miss.
+// Share of the entries in use before the table doubles: fuller, and searches overflow into a second line (14%
+// of the buckets are full at 0.7); emptier, and there are more lines to miss.
 constexpr double kMostFull = 0.7;
 
-// Untouched zero pages: an index costs what it holds, not what it could hold. On huge pages where the kernel grants them:
-// lookups are random, and with 4 KiB pages nearly each of them would miss the TLB too.
+// Untouched zero pages: an index costs what it holds, not what it could hold. On huge pages where the kernel
+// grants them: lookups are random, and with 4 KiB pages nearly each of them would miss the TLB too.
 template <typename T>
 T* zeroed(std::size_t count) {
   const std::size_t bytes = count * sizeof(T);
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED)
     throw Error(ErrorCode::kOutOfMemory, "no memory for an index of " + std::to_string(count) + " entries");
   madvise(memory, bytes, MADV_HUGEPAGE);
@@ -39,7 +40,8 @@ IdIndex::IdIndex(std::int64_t id_space)
 IdIndex::IdIndex(std::int64_t id_space, Kind kind) : kind_(kind), id_space_(id_space) {
   if (id_space < 0) throw Error(ErrorCode::kConfig, "the id space must not be negative");
   if (kind_ == Kind::kDirect)
-    direct_ = {zeroed<std::uint32_t>(static_cast<std::size_t>(id_space) + 1), Unmap{(static_cast<std::size_t>(id_space) + 1) * sizeof(std::uint32_t)}};
+    direct_ = {zeroed<std::uint32_t>(static_cast<std::size_t>(id_space) + 1),
+               Unmap{(static_cast<std::size_t>(id_space) + 1) * sizeof(std::uint32_t)}};
   else
     rehash(kFirstBuckets);
 }
@@ -54,7 +56,8 @@ RowKey IdIndex::find_hashed(NodeId id) const {
   for (std::size_t at = home(wanted);; at = (at + 1) & (buckets_ - 1)) {
     const Bucket& bucket = table_[at];
     std::uint32_t found = 0;
-    for (std::size_t i = 0; i < Bucket::kEntries; ++i) found |= bucket.ids[i] == wanted ? bucket.keys_plus_one[i] : 0u;
+    for (std::size_t i = 0; i < Bucket::kEntries; ++i)
+      found |= bucket.ids[i] == wanted ? bucket.keys_plus_one[i] : 0u;
     // Hit and miss leave here alike: only the rare overflow goes on.
     if ((found != 0) | (bucket.passed == 0)) [[likely]]
       return found - 1u;
@@ -82,7 +85,8 @@ void IdIndex::insert(NodeId id, RowKey key) {
     direct_[value(id)] = key + 1;
     return;
   }
-  if (size_ > static_cast<std::size_t>(kMostFull * static_cast<double>(buckets_ * Bucket::kEntries))) rehash(buckets_ * 2);
+  if (size_ > static_cast<std::size_t>(kMostFull * static_cast<double>(buckets_ * Bucket::kEntries)))
+    rehash(buckets_ * 2);
   place(value(id), key + 1);
 }
 

@@ -1,6 +1,7 @@
-// NodeId -> RowKey, the one hash lookup behind every access. A direct table where the id space is small enough
-// (one load per id), otherwise open addressing over buckets of one cache line; either way lookups of many ids
-// hide the memory latency by prefetching. Used by the ledger's owner thread only. Thread-safety: none.
+// NodeId -> RowKey, the one hash lookup behind every access. A direct table where the id space is small
+// enough (one load per id), otherwise open addressing over buckets of one cache line; either way lookups of
+// many ids hide the memory latency by prefetching. Used by the ledger's owner thread only. Thread-safety:
+// none.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +16,8 @@ namespace rudder {
 
 class IdIndex {
  public:
-  // Ids up to here are worth a direct table: 4 bytes each, committed as ids are touched, 200 MB at most. Beyond it the hash's 16-32 bytes per *tracked* row win.
+  // Ids up to here are worth a direct table: 4 bytes each, committed as ids are touched, 200 MB at most.
+  // Beyond it the hash's 16-32 bytes per *tracked* row win.
   static constexpr std::int64_t kDirectLimit = 50'000'000;
 
   enum class Kind { kDirect, kHash };
@@ -39,10 +41,10 @@ class IdIndex {
   void erase(NodeId id);
 
  private:
-  // One cache line of entries, searched without a branch that could be mispredicted. A key is stored plus one, so that
-  // zeroed memory is an empty table: 0 - 1 == kNoRow.
-  // Invariant: an entry lies in the first bucket from its home on that had room when it came; every full bucket that
-  // it passed counts it in `passed`, so a search ends at the first bucket that nobody passed.
+  // One cache line of entries, searched without a branch that could be mispredicted. A key is stored plus
+  // one, so that zeroed memory is an empty table: 0 - 1 == kNoRow. Invariant: an entry lies in the first
+  // bucket from its home on that had room when it came; every full bucket that it passed counts it in
+  // `passed`, so a search ends at the first bucket that nobody passed.
   struct alignas(64) Bucket {
     static constexpr std::size_t kEntries = 5;
     std::int64_t ids[kEntries];

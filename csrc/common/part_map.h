@@ -1,4 +1,5 @@
-// Which partition owns an id: partition p owns the ids [starts[p], starts[p+1]), as DistDGL's range partition book says.
+// Which partition owns an id: partition p owns the ids [starts[p], starts[p+1]), as DistDGL's range partition
+// book says.
 #pragma once
 
 #include <algorithm>
@@ -16,9 +17,11 @@ class PartMap {
   // `starts` begins with 0, ascends, and has one entry more than partitions. Throws Error(kConfig).
   PartMap(std::vector<std::int64_t> starts, PartId local) : starts_(std::move(starts)), local_(local) {
     if (starts_.size() < 2 || starts_.front() != 0 || !std::is_sorted(starts_.begin(), starts_.end()))
-      throw Error(ErrorCode::kConfig, "part_starts must begin with 0 and ascend, with one entry more than partitions");
+      throw Error(ErrorCode::kConfig,
+                  "part_starts must begin with 0 and ascend, with one entry more than partitions");
     if (value(local_) < 0 || value(local_) >= parts())
-      throw Error(ErrorCode::kConfig, "local_part must be one of the " + std::to_string(parts()) + " partitions");
+      throw Error(ErrorCode::kConfig,
+                  "local_part must be one of the " + std::to_string(parts()) + " partitions");
   }
 
   std::int32_t parts() const { return static_cast<std::int32_t>(starts_.size()) - 1; }
@@ -29,7 +32,8 @@ class PartMap {
 
   // REQUIRES 0 <= id < ids().
   PartId part_of(NodeId id) const {
-    return static_cast<PartId>(std::upper_bound(starts_.begin(), starts_.end(), value(id)) - starts_.begin() - 1);
+    return static_cast<PartId>(std::upper_bound(starts_.begin(), starts_.end(), value(id)) - starts_.begin() -
+                               1);
   }
   // The row's number inside its partition. REQUIRES part_of(id) == part.
   std::int64_t row_of(NodeId id, PartId part) const { return value(id) - start(part); }

@@ -60,7 +60,8 @@ void ThreadPool::work() {
   }
 }
 
-void ThreadPool::split(std::size_t count, std::size_t grain, const std::function<void(std::size_t, std::size_t)>& body) {
+void ThreadPool::split(std::size_t count, std::size_t grain,
+                       const std::function<void(std::size_t, std::size_t)>& body) {
   if (count == 0) return;
   if (workers_.empty() || count <= grain) {
     body(0, count);

@@ -1,4 +1,5 @@
-// A few threads that split a loop between them and the caller. Any thread may call `split`, also several at once.
+// A few threads that split a loop between them and the caller. Any thread may call `split`, also several at
+// once.
 #pragma once
 
 #include <condition_variable>
@@ -22,8 +23,8 @@ class ThreadPool {
 
   std::size_t threads() const { return workers_.size() + 1; }
 
-  // Calls body(begin, end) for pieces of at most `grain` that cover [0, count), and returns when all are done.
-  // The body must not throw.
+  // Calls body(begin, end) for pieces of at most `grain` that cover [0, count), and returns when all are
+  // done. The body must not throw.
   void split(std::size_t count, std::size_t grain, const std::function<void(std::size_t, std::size_t)>& body);
 
  private:

@@ -64,7 +64,8 @@ Seq Ledger::foresee(std::span<const NodeId> ids, std::span<std::uint32_t> places
   index_.find(ids, keys_);
   window_.open();
   for (std::size_t i = 0; i < n; ++i) {
-    if (i + kPrefetchAhead < n && keys_[i + kPrefetchAhead] != kNoRow) window_.prefetch(keys_[i + kPrefetchAhead]);
+    if (i + kPrefetchAhead < n && keys_[i + kPrefetchAhead] != kNoRow)
+      window_.prefetch(keys_[i + kPrefetchAhead]);
     RowKey row = keys_[i];
     if (row == kNoRow) {
       row = index_.find(ids[i]);  // a repeated id may have been tracked meanwhile
@@ -213,7 +214,8 @@ std::vector<NodeId> Ledger::tracked_ids() const {
 }
 
 std::size_t Ledger::bytes() const {
-  return index_.bytes() + window_.bytes() + rows_.capacity() * sizeof(Row) + free_.capacity() * sizeof(RowKey);
+  return index_.bytes() + window_.bytes() + rows_.capacity() * sizeof(Row) +
+         free_.capacity() * sizeof(RowKey);
 }
 
 }  // namespace rudder

@@ -1,11 +1,12 @@
-// The ledger: id index + window + policy. It decides, for each minibatch in order, which rows are hits, which must be
-// fetched, which of those stay and which rows leave. It never touches a byte of a row: the prefetcher carries out what
-// it says, and replay merely counts it, so both run the same code.
+// The ledger: id index + window + policy. It decides, for each minibatch in order, which rows are hits, which
+// must be fetched, which of those stay and which rows leave. It never touches a byte of a row: the prefetcher
+// carries out what it says, and replay merely counts it, so both run the same code.
 //
-// Its answers depend only on the sequence of calls, never on time: a recorded sequence replays to the same rows.
+// Its answers depend only on the sequence of calls, never on time: a recorded sequence replays to the same
+// rows.
 //
-// A row is *tracked* (has a key) while it is requested by the window, cached, or staged; its key is recycled after.
-// Thread-safety: none; one thread owns a ledger.
+// A row is *tracked* (has a key) while it is requested by the window, cached, or staged; its key is recycled
+// after. Thread-safety: none; one thread owns a ledger.
 #pragma once
 
 #include <cstddef>
@@ -34,13 +35,14 @@ struct Verdict {
   // How a row is had.
   enum class How : std::uint8_t { kHit, kMerged, kMiss };
 
-  Seq seq = 0;                       // execute_now shares the number of the minibatch before it
-  std::span<const RowKey> rows;      // distinct, in the order of the request
-  std::span<const NodeId> ids;       // parallel
-  std::span<const How> how;          // parallel: in the buffer before / staged by an earlier minibatch / to be fetched
+  Seq seq = 0;                   // execute_now shares the number of the minibatch before it
+  std::span<const RowKey> rows;  // distinct, in the order of the request
+  std::span<const NodeId> ids;   // parallel
+  std::span<const How>
+      how;  // parallel: in the buffer before / staged by an earlier minibatch / to be fetched
   std::span<const std::uint8_t> keep;  // parallel: a miss or merged row that is in the buffer from now on
-  std::span<const RowKey> evicted;   // were in the buffer and no longer are
-  std::span<const RowKey> replaced;  // fetched for the buffer's sake alone; in the buffer from now on
+  std::span<const RowKey> evicted;     // were in the buffer and no longer are
+  std::span<const RowKey> replaced;    // fetched for the buffer's sake alone; in the buffer from now on
   std::span<const NodeId> replaced_ids;
   std::size_t hits = 0, merged = 0, misses = 0;
 };
@@ -50,8 +52,9 @@ class Ledger {
   // Throws Error(kConfig) for an unknown policy or a negative id space.
   explicit Ledger(const LedgerConfig& config);
 
-  // Appends a minibatch to the window. Repeated ids count once: places[i], where asked for, is the position of ids[i]
-  // among the minibatch's distinct rows. REQUIRES ids in [0, id_space); places empty or as long as ids.
+  // Appends a minibatch to the window. Repeated ids count once: places[i], where asked for, is the position
+  // of ids[i] among the minibatch's distinct rows. REQUIRES ids in [0, id_space); places empty or as long as
+  // ids.
   Seq foresee(std::span<const NodeId> ids, std::span<std::uint32_t> places = {});
 
   // Executes the oldest minibatch of the window. REQUIRES window().minibatches() > 0.

@@ -1,6 +1,6 @@
-// A block of memory for feature rows: huge pages where the system has them reserved, else transparent huge pages,
-// else plain ones; pinned for a GPU's copy engines where a CUDA runtime is present. It says what it got: a machine
-// without huge pages or a GPU is a capability, not an error. Move-only; frees itself.
+// A block of memory for feature rows: huge pages where the system has them reserved, else transparent huge
+// pages, else plain ones; pinned for a GPU's copy engines where a CUDA runtime is present. It says what it
+// got: a machine without huge pages or a GPU is a capability, not an error. Move-only; frees itself.
 #pragma once
 
 #include <cstddef>

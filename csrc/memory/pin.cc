@@ -14,7 +14,8 @@ struct Cudart {
   std::string refusal;
 
   Cudart() {
-    // A runtime that the process has loaded already (torch's) comes first: two runtimes would mean two contexts.
+    // A runtime that the process has loaded already (torch's) comes first: two runtimes would mean two
+    // contexts.
     void* library = nullptr;
     for (const int flags : {RTLD_NOW | RTLD_NOLOAD, RTLD_NOW})
       for (const char* name : {"libcudart.so.13", "libcudart.so.12", "libcudart.so"})

@@ -6,7 +6,8 @@
 namespace rudder {
 namespace {
 
-// Sizes are rounded up to powers of two from here, so that minibatches of a similar size reuse each other's slabs.
+// Sizes are rounded up to powers of two from here, so that minibatches of a similar size reuse each other's
+// slabs.
 constexpr std::size_t kSmallest = std::size_t{64} << 10;
 
 }  // namespace
@@ -19,7 +20,8 @@ SlabPool::Slab SlabPool::acquire(std::size_t bytes) {
     // A slab up to four times too large is still better than fresh pages.
     auto best = idle_.end();
     for (auto it = idle_.begin(); it != idle_.end(); ++it)
-      if (it->mapped() >= bytes && it->mapped() <= size * 4 && (best == idle_.end() || it->mapped() < best->mapped()))
+      if (it->mapped() >= bytes && it->mapped() <= size * 4 &&
+          (best == idle_.end() || it->mapped() < best->mapped()))
         best = it;
     if (best != idle_.end()) {
       std::swap(*best, idle_.back());

@@ -1,5 +1,6 @@
-// Staging memory for rows on their way in: one slab per fetch, recycled, because mapping and zeroing fresh pages for each
-// minibatch would cost as much as copying the rows. Any thread may acquire; a slab goes back when it is destroyed.
+// Staging memory for rows on their way in: one slab per fetch, recycled, because mapping and zeroing fresh
+// pages for each minibatch would cost as much as copying the rows. Any thread may acquire; a slab goes back
+// when it is destroyed.
 #pragma once
 
 #include <cstddef>

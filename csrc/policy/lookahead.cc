@@ -48,7 +48,8 @@ class Lookahead final : public Policy {
     const std::size_t n = step.rows.size();
     out.reset(n);
     now_ = step.seq;
-    // Every row of this minibatch's list is in the minibatch: drop the list at once instead of unlinking row by row.
+    // Every row of this minibatch's list is in the minibatch: drop the list at once instead of unlinking row
+    // by row.
     const std::uint32_t due = list_of(step.seq);
     lists_[due] = List{};
     // On paper: every hit moves to its next use, every miss is inserted.
@@ -121,7 +122,9 @@ class Lookahead final : public Policy {
   // Lists of the window are a ring by minibatch number; it doubles as the window grows.
   static constexpr std::uint32_t kFirstRing = 64;
   std::uint32_t ring() const { return static_cast<std::uint32_t>(lists_.size()) - kPriorLists; }
-  std::uint32_t list_of(Seq use) const { return kPriorLists + static_cast<std::uint32_t>(use & (ring() - 1)); }
+  std::uint32_t list_of(Seq use) const {
+    return kPriorLists + static_cast<std::uint32_t>(use & (ring() - 1));
+  }
 
   void grow_ring(Seq use) {
     // Uses lie in (now_, use]; while now_ is behind the window's begin this only rounds up.
@@ -190,12 +193,14 @@ class Lookahead final : public Policy {
   std::vector<Node> nodes_;
   std::vector<List> lists_;
   std::array<std::uint64_t, kPriorLists / 64> some_{};  // which prior lists are not empty
-  Seq now_ = 0;       // the minibatch executed last
-  Seq farthest_ = 0;  // no row's next use lies beyond
+  Seq now_ = 0;                                         // the minibatch executed last
+  Seq farthest_ = 0;                                    // no row's next use lies beyond
 };
 
 }  // namespace
 
-std::unique_ptr<Policy> make_lookahead(const PolicyConfig& config) { return std::make_unique<Lookahead>(config); }
+std::unique_ptr<Policy> make_lookahead(const PolicyConfig& config) {
+  return std::make_unique<Lookahead>(config);
+}
 
 }  // namespace rudder

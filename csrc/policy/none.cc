@@ -22,6 +22,8 @@ class None final : public Policy {
 
 }  // namespace
 
-std::unique_ptr<Policy> make_none(const PolicyConfig& config) { return std::make_unique<None>(config.capacity); }
+std::unique_ptr<Policy> make_none(const PolicyConfig& config) {
+  return std::make_unique<None>(config.capacity);
+}
 
 }  // namespace rudder

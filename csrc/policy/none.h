@@ -1,4 +1,5 @@
-// None: no buffer. Every remote row is fetched every time; the floor that the other policies are measured from.
+// None: no buffer. Every remote row is fetched every time; the floor that the other policies are measured
+// from.
 #pragma once
 
 #include <memory>

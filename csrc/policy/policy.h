@@ -71,8 +71,8 @@ class Policy {
   // foreseen has a number that no row waits for).
   virtual void execute(const Step& step, Outcome& out) = 0;
 
-  // A row of out.replacements got a key and is being fetched: it is in the buffer from now on. Called for each of them
-  // right after execute. REQUIRES room (the policy evicted for it) and !cached(row).
+  // A row of out.replacements got a key and is being fetched: it is in the buffer from now on. Called for
+  // each of them right after execute. REQUIRES room (the policy evicted for it) and !cached(row).
   virtual void adopt(RowKey row, NodeId id) {
     (void)row;
     (void)id;
@@ -90,8 +90,8 @@ class Policy {
   // Sets the number of rows that may be cached; appends rows that must leave to `evicted`.
   virtual void set_capacity(std::size_t rows, std::vector<RowKey>& evicted) = 0;
 
-  // Replaces what is known beyond the window; ids[row] is the id of every cached row. Policies without a prior
-  // ignore it.
+  // Replaces what is known beyond the window; ids[row] is the id of every cached row. Policies without a
+  // prior ignore it.
   virtual void set_prior(std::shared_ptr<const Prior> prior, std::span<const NodeId> ids) {
     (void)prior;
     (void)ids;
@@ -103,14 +103,16 @@ class Policy {
 
 struct PolicyConfig {
   std::string name = "lookahead";
-  std::size_t capacity = 0;             // rows; 0 means that nothing is kept
-  std::shared_ptr<const Prior> prior;   // may be null: every row is worth the same beyond the window
+  std::size_t capacity = 0;            // rows; 0 means that nothing is kept
+  std::shared_ptr<const Prior> prior;  // may be null: every row is worth the same beyond the window
 
-  // static-*, score: the `capacity` rows of highest worth (> 0) are fetched at the first minibatch, as replacements.
+  // static-*, score: the `capacity` rows of highest worth (> 0) are fetched at the first minibatch, as
+  // replacements.
   bool prefill = false;
   // static-frequency: minibatches to count before the set is fixed; 0 counts until set_prior brings a set.
   std::uint64_t observe = 0;
-  // score: replace every `period` minibatches while allowed; 0: once, at the next minibatch, for each "allow".
+  // score: replace every `period` minibatches while allowed; 0: once, at the next minibatch, for each
+  // "allow".
   std::uint32_t period = 32;
   // score: share of its score that a cached row loses in each minibatch that does not request it.
   double alpha = 0.05;

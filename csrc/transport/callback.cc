@@ -11,8 +11,8 @@
 namespace rudder {
 namespace {
 
-// How long close() waits for a pull in progress. A live server answers in milliseconds; longer only delays the exit of a
-// process whose server is gone.
+// How long close() waits for a pull in progress. A live server answers in milliseconds; longer only delays
+// the exit of a process whose server is gone.
 constexpr std::chrono::seconds kCloseGrace{5};
 
 struct Job {
@@ -61,7 +61,8 @@ struct Callback::State {
     } catch (const std::exception& error) {
       return error.what();
     }
-    return delivered ? std::string{} : "the " + name + " pull answered with another number of bytes than asked for";
+    return delivered ? std::string{}
+                     : "the " + name + " pull answered with another number of bytes than asked for";
   }
 };
 
@@ -103,7 +104,8 @@ void Callback::work(const std::shared_ptr<State>& state) {
     lock.lock();
     state->running = nullptr;
     if (!job->cancelled)
-      job->sink->complete({job->ticket, why.empty() ? CompletionStatus::kDone : CompletionStatus::kFailed, std::move(why)});
+      job->sink->complete(
+          {job->ticket, why.empty() ? CompletionStatus::kDone : CompletionStatus::kFailed, std::move(why)});
   }
   state->exited = true;
   state->changed.notify_all();

@@ -1,8 +1,9 @@
-// Callback: rows pulled by a function of the embedding program on a thread of the transport. With DistDGL's own KVStore
-// as the function it works on every existing deployment with nothing else running: the `kvstore` transport.
+// Callback: rows pulled by a function of the embedding program on a thread of the transport. With DistDGL's
+// own KVStore as the function it works on every existing deployment with nothing else running: the `kvstore`
+// transport.
 //
-// One pull runs at a time (DGL's RPC client allows no more); one pull carries every peer of a ticket. A pull cannot be
-// interrupted: cancel() only makes sure that its answer is thrown away.
+// One pull runs at a time (DGL's RPC client allows no more); one pull carries every peer of a ticket. A pull
+// cannot be interrupted: cancel() only makes sure that its answer is thrown away.
 #pragma once
 
 #include <functional>
@@ -19,9 +20,10 @@ class Callback final : public Transport {
  public:
   // Hands the answer over; false where its size is not what was asked for (the pull then counts as failed).
   using Deliver = std::function<bool(std::span<const std::byte>)>;
-  // parts[i] owns row number rows[i]; parts ascend. Calls `deliver` once with all rows; throws std::exception on failure.
-  using Pull = std::function<void(TableId table, std::span<const std::int64_t> parts, std::span<const std::int64_t> rows,
-                                  const Deliver& deliver)>;
+  // parts[i] owns row number rows[i]; parts ascend. Calls `deliver` once with all rows; throws std::exception
+  // on failure.
+  using Pull = std::function<void(TableId table, std::span<const std::int64_t> parts,
+                                  std::span<const std::int64_t> rows, const Deliver& deliver)>;
 
   Callback(std::string name, Pull pull);
   ~Callback() override;
@@ -30,8 +32,9 @@ class Callback final : public Transport {
   Reach reach(PartId, TableId, std::size_t) const override { return {}; }
   void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) override;
   void cancel(Ticket ticket) override;
-  // Waits for a pull in progress, since its function may use what the caller is about to tear down, but not for ever: a
-  // pull from a dead server never returns, and its thread is then left to itself (it owns all that it touches).
+  // Waits for a pull in progress, since its function may use what the caller is about to tear down, but not
+  // for ever: a pull from a dead server never returns, and its thread is then left to itself (it owns all
+  // that it touches).
   void close() override;
 
  private:

@@ -11,7 +11,8 @@ Loopback::Loopback() = default;
 
 Loopback::~Loopback() { close(); }
 
-void Loopback::expose(PartId peer, TableId table, const std::byte* rows, std::size_t count, std::size_t row_bytes) {
+void Loopback::expose(PartId peer, TableId table, const std::byte* rows, std::size_t count,
+                      std::size_t row_bytes) {
   if (row_bytes == 0) throw Error(ErrorCode::kConfig, "rows must have at least one byte");
   const std::lock_guard lock(mutex_);
   tables_[{peer, table}] = Table{rows, count, row_bytes};
@@ -24,9 +25,11 @@ void Loopback::inject(Faults faults) {
 
 Transport::Reach Loopback::reach_locked(PartId peer, TableId table, std::size_t row_bytes) const {
   const auto it = tables_.find({peer, table});
-  if (it == tables_.end()) return {false, "partition " + std::to_string(value(peer)) + " exposes no such table"};
+  if (it == tables_.end())
+    return {false, "partition " + std::to_string(value(peer)) + " exposes no such table"};
   if (it->second.row_bytes != row_bytes)
-    return {false, "rows of " + std::to_string(it->second.row_bytes) + " bytes there, " + std::to_string(row_bytes) + " here"};
+    return {false, "rows of " + std::to_string(it->second.row_bytes) + " bytes there, " +
+                       std::to_string(row_bytes) + " here"};
   return {};
 }
 
@@ -71,8 +74,9 @@ void Loopback::submit(Ticket ticket, std::vector<Gather> gathers, std::shared_pt
 void Loopback::deliver_delayed() {
   std::unique_lock lock(mutex_);
   while (!closed_) {
-    const auto first = std::min_element(delayed_.begin(), delayed_.end(),
-                                        [](const auto& a, const auto& b) { return a.second.due < b.second.due; });
+    const auto first = std::min_element(delayed_.begin(), delayed_.end(), [](const auto& a, const auto& b) {
+      return a.second.due < b.second.due;
+    });
     if (first == delayed_.end() || first->second.due == Clock::time_point::max()) {
       changed_.wait(lock);
     } else if (Clock::now() < first->second.due) {
@@ -83,7 +87,8 @@ void Loopback::deliver_delayed() {
       const Delayed delayed = std::move(first->second);
       delayed_.erase(first);
       std::string why = copy(delayed.gathers);
-      delayed.sink->complete({ticket, why.empty() ? CompletionStatus::kDone : CompletionStatus::kFailed, std::move(why)});
+      delayed.sink->complete(
+          {ticket, why.empty() ? CompletionStatus::kDone : CompletionStatus::kFailed, std::move(why)});
     }
   }
 }

@@ -1,5 +1,5 @@
-// Loopback: the "peers" are tables in this process's memory. For one-process use and for tests, where it can also stall,
-// fail and delay on demand. Always runs.
+// Loopback: the "peers" are tables in this process's memory. For one-process use and for tests, where it can
+// also stall, fail and delay on demand. Always runs.
 #pragma once
 
 #include <chrono>

@@ -15,8 +15,8 @@ namespace rudder {
 
 Shm::~Shm() { close(); }
 
-void Shm::attach(PartId peer, TableId table, const std::string& segment, std::size_t count, std::size_t row_bytes,
-                 std::size_t offset) {
+void Shm::attach(PartId peer, TableId table, const std::string& segment, std::size_t count,
+                 std::size_t row_bytes, std::size_t offset) {
   if (row_bytes == 0) throw Error(ErrorCode::kConfig, "rows must have at least one byte");
   if (count > (std::numeric_limits<std::size_t>::max() - offset) / row_bytes)
     throw Error(ErrorCode::kConfig, "rows x row size overflows");
@@ -24,9 +24,10 @@ void Shm::attach(PartId peer, TableId table, const std::string& segment, std::si
   const std::size_t wanted = offset + count * row_bytes;
   const int fd = shm_open(path.c_str(), O_RDONLY | O_CLOEXEC, 0);
   if (fd < 0)
-    throw Error(ErrorCode::kTransport, "shared memory " + path + " of partition " + std::to_string(value(peer)) +
+    throw Error(ErrorCode::kTransport, "shared memory " + path + " of partition " +
+                                           std::to_string(value(peer)) +
                                            " cannot be opened: " + std::strerror(errno));
-  struct stat info {};
+  struct stat info{};
   const bool known = fstat(fd, &info) == 0;
   void* base = MAP_FAILED;
   if (known && static_cast<std::size_t>(info.st_size) >= wanted && wanted > 0)
@@ -34,10 +35,12 @@ void Shm::attach(PartId peer, TableId table, const std::string& segment, std::si
   const int error = errno;
   ::close(fd);
   if (known && static_cast<std::size_t>(info.st_size) < wanted)
-    throw Error(ErrorCode::kTransport, "shared memory " + path + " has " + std::to_string(info.st_size) + " bytes, " +
-                                           std::to_string(wanted) + " expected: another table, or truncated");
+    throw Error(ErrorCode::kTransport, "shared memory " + path + " has " + std::to_string(info.st_size) +
+                                           " bytes, " + std::to_string(wanted) +
+                                           " expected: another table, or truncated");
   if (base == MAP_FAILED && wanted > 0)
-    throw Error(ErrorCode::kTransport, "shared memory " + path + " cannot be mapped: " + std::strerror(error));
+    throw Error(ErrorCode::kTransport,
+                "shared memory " + path + " cannot be mapped: " + std::strerror(error));
   const auto* bytes = wanted > 0 ? static_cast<const std::byte*>(base) : nullptr;
   const std::unique_lock lock(mutex_);
   if (const auto it = mappings_.find({peer, table}); it != mappings_.end() && it->second.base != nullptr)
@@ -51,7 +54,8 @@ Transport::Reach Shm::reach_locked(PartId peer, TableId table, std::size_t row_b
   if (it == mappings_.end())
     return {false, "partition " + std::to_string(value(peer)) + " has no shard in this host's shared memory"};
   if (it->second.row_bytes != row_bytes)
-    return {false, "rows of " + std::to_string(it->second.row_bytes) + " bytes there, " + std::to_string(row_bytes) + " here"};
+    return {false, "rows of " + std::to_string(it->second.row_bytes) + " bytes there, " +
+                       std::to_string(row_bytes) + " here"};
   return {};
 }
 

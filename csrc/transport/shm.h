@@ -1,5 +1,6 @@
-// Shared memory: rows of a peer on the same host, read straight from its shard, which its server holds in POSIX shared
-// memory already. One memcpy per row and no server involved. Reaches only segments that were attached.
+// Shared memory: rows of a peer on the same host, read straight from its shard, which its server holds in
+// POSIX shared memory already. One memcpy per row and no server involved. Reaches only segments that were
+// attached.
 #pragma once
 
 #include <map>
@@ -16,10 +17,10 @@ class Shm final : public Transport {
  public:
   ~Shm() override;
 
-  // Maps `count` rows from byte `offset` of the segment, read-only. Throws Error(kTransport) where the segment is absent,
-  // not ours to read, or shorter than the rows; Error(kConfig) for rows of no bytes.
-  void attach(PartId peer, TableId table, const std::string& segment, std::size_t count, std::size_t row_bytes,
-              std::size_t offset);
+  // Maps `count` rows from byte `offset` of the segment, read-only. Throws Error(kTransport) where the
+  // segment is absent, not ours to read, or shorter than the rows; Error(kConfig) for rows of no bytes.
+  void attach(PartId peer, TableId table, const std::string& segment, std::size_t count,
+              std::size_t row_bytes, std::size_t offset);
 
   std::string name() const override { return "shm"; }
   Reach reach(PartId peer, TableId table, std::size_t row_bytes) const override;

@@ -1,5 +1,6 @@
-// The one interface of every transport: a list of row numbers in, rows out. A transport gathers rows of a peer's table
-// into a destination of the caller and reports a completion. It knows nothing of slots, windows or policies.
+// The one interface of every transport: a list of row numbers in, rows out. A transport gathers rows of a
+// peer's table into a destination of the caller and reports a completion. It knows nothing of slots, windows
+// or policies.
 //
 // Thread-safety: every method may be called from any thread.
 #pragma once
@@ -24,7 +25,8 @@ struct Gather {
   TableId table = 0;
   std::vector<std::int64_t> rows;  // row numbers inside the peer's partition
   std::size_t row_bytes = 0;
-  std::byte* out = nullptr;  // rows.size() * row_bytes bytes, valid until the completion or the end of cancel()
+  std::byte* out =
+      nullptr;  // rows.size() * row_bytes bytes, valid until the completion or the end of cancel()
 };
 
 enum class CompletionStatus { kDone, kFailed };
@@ -55,12 +57,13 @@ class Transport {
   virtual std::string name() const = 0;
   virtual Reach reach(PartId peer, TableId table, std::size_t row_bytes) const = 0;
 
-  // Starts the gathers of one ticket (several peers' answers overlap). Exactly one completion follows, possibly before
-  // submit returns, unless the ticket is cancelled first. Never throws for a peer's sake: that is a failed completion.
+  // Starts the gathers of one ticket (several peers' answers overlap). Exactly one completion follows,
+  // possibly before submit returns, unless the ticket is cancelled first. Never throws for a peer's sake:
+  // that is a failed completion.
   virtual void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) = 0;
 
-  // After it returns nothing is written to the ticket's destinations any more, and no completion comes that had not come
-  // before. Unknown tickets are ignored.
+  // After it returns nothing is written to the ticket's destinations any more, and no completion comes that
+  // had not come before. Unknown tickets are ignored.
   virtual void cancel(Ticket ticket) = 0;
 
   // Cancels everything. Submitting afterwards completes as failed. Idempotent.

@@ -1,10 +1,12 @@
-// The lookahead window: minibatches sampled but not yet executed, in order, with next-use links. Every access knows
-// the next minibatch of the window that uses the same row; every row knows its first and its last pending use.
+// The lookahead window: minibatches sampled but not yet executed, in order, with next-use links. Every access
+// knows the next minibatch of the window that uses the same row; every row knows its first and its last
+// pending use.
 //
 // Invariants:
 //   - minibatch numbers are handed out in order and never reused; pending ones are consecutive;
 //   - a row is requested at most once by a minibatch;
-//   - pending(row) is the number of minibatches of the window that request it; first(row) is kNoUse when it is 0.
+//   - pending(row) is the number of minibatches of the window that request it; first(row) is kNoUse when it
+//   is 0.
 // Memory: 8 bytes per request waiting and 16 per tracked row. Thread-safety: none (the ledger's owner).
 #pragma once
 
@@ -32,18 +34,21 @@ class Window {
   }
 
   // `open` begins minibatch end(), rows are added to it one by one, `commit` closes it. `add` returns the
-  // row's position in the minibatch, the earlier one where it has the row already. REQUIRES row < reserved keys.
+  // row's position in the minibatch, the earlier one where it has the row already. REQUIRES row < reserved
+  // keys.
   void open() { first_needed_.clear(); }
   std::uint32_t add(RowKey row);
   void prefetch(RowKey row) const { __builtin_prefetch(&uses_[row], 1); }
-  // Returns the number of the minibatch; `first_needed` then holds its rows that no earlier minibatch of the window needs.
+  // Returns the number of the minibatch; `first_needed` then holds its rows that no earlier minibatch of the
+  // window needs.
   Seq commit();
   std::span<const RowKey> first_needed() const { return first_needed_; }
 
   // Takes the oldest minibatch out. REQUIRES !empty().
   void pop(Minibatch& out);
 
-  // Empties the window; the numbers of its minibatches are not used again. Calls visit(row) once per pending use.
+  // Empties the window; the numbers of its minibatches are not used again. Calls visit(row) once per pending
+  // use.
   template <typename Visit>
   void clear(Visit&& visit) {
     for (Pending& batch : pending_)
@@ -77,7 +82,9 @@ class Window {
   };
 
   // The full number of a pending minibatch (or the one being built) from its low 32 bits.
-  Seq expand(std::uint32_t low) const { return end_ - static_cast<std::uint32_t>(static_cast<std::uint32_t>(end_) - low); }
+  Seq expand(std::uint32_t low) const {
+    return end_ - static_cast<std::uint32_t>(static_cast<std::uint32_t>(end_) - low);
+  }
 
   std::vector<Uses> uses_;
   std::deque<Pending> pending_;

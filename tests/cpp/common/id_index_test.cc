@@ -57,7 +57,9 @@ TEST_P(IdIndexTest, ClusteredIdsSurviveDeletionInTheMiddleOfAProbe) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, IdIndexTest, testing::Values(IdIndex::Kind::kDirect, IdIndex::Kind::kHash),
-                         [](const auto& info) { return info.param == IdIndex::Kind::kDirect ? "direct" : "hash"; });
+                         [](const auto& info) {
+                           return info.param == IdIndex::Kind::kDirect ? "direct" : "hash";
+                         });
 
 TEST(IdIndex, PicksADirectTableForSmallSpacesOnly) {
   EXPECT_EQ(IdIndex(1000).kind(), IdIndex::Kind::kDirect);

@@ -23,7 +23,8 @@ TEST(ThreadPool, CoversEveryIndexOnceAlsoWithSeveralCallers) {
       }
     };
     std::vector<std::thread> callers;
-    for (int i = 0; i < 3; ++i) callers.emplace_back([&] {
+    for (int i = 0; i < 3; ++i)
+      callers.emplace_back([&] {
         for (int round = 0; round < 50; ++round) run();
       });
     for (auto& caller : callers) caller.join();

@@ -24,21 +24,26 @@ class FetchEngineTest : public testing::Test {
         transport->expose(PartId{part}, 0, rows_.data() + part * 50 * kRowBytes, 50, kRowBytes);
   }
 
-  std::unique_ptr<FetchEngine> engine(bool with_fallback, std::chrono::milliseconds deadline = std::chrono::seconds(30)) {
+  std::unique_ptr<FetchEngine> engine(bool with_fallback,
+                                      std::chrono::milliseconds deadline = std::chrono::seconds(30)) {
     std::vector<std::shared_ptr<Transport>> ladder{best_};
     if (with_fallback) ladder.push_back(fallback_);
-    return std::make_unique<FetchEngine>(
-        FetchConfig{.table = 0, .row_bytes = kRowBytes, .part_starts = {0, 50, 100, 150}, .routes = {{}, ladder, ladder}, .deadline = deadline},
-        [this](FetchEngine::FetchId id, FailurePtr error) {
-          const std::lock_guard lock(mutex_);
-          done_[id] = error;
-          changed_.notify_all();
-        });
+    return std::make_unique<FetchEngine>(FetchConfig{.table = 0,
+                                                     .row_bytes = kRowBytes,
+                                                     .part_starts = {0, 50, 100, 150},
+                                                     .routes = {{}, ladder, ladder},
+                                                     .deadline = deadline},
+                                         [this](FetchEngine::FetchId id, FailurePtr error) {
+                                           const std::lock_guard lock(mutex_);
+                                           done_[id] = error;
+                                           changed_.notify_all();
+                                         });
   }
 
   std::vector<Gather> gathers() {
     out_.assign(3 * kRowBytes, std::byte{0});
-    return {{PartId{1}, 0, {0, 49}, kRowBytes, out_.data()}, {PartId{2}, 0, {7}, kRowBytes, out_.data() + 2 * kRowBytes}};
+    return {{PartId{1}, 0, {0, 49}, kRowBytes, out_.data()},
+            {PartId{2}, 0, {7}, kRowBytes, out_.data() + 2 * kRowBytes}};
   }
   bool arrived() const {
     return std::memcmp(out_.data(), rows_.data() + 50 * kRowBytes, kRowBytes) == 0 &&
@@ -107,6 +112,17 @@ TEST_F(FetchEngineTest, WithoutAFallbackTheErrorNamesPartitionAndIds) {
   }
 }
 
+TEST_F(FetchEngineTest, TheErrorNamesThePeerThatFailedAmongSeveral) {
+  const auto fetcher = engine(false);
+  // The second peer's table shrinks under its readers: only its rows are out of reach.
+  best_->expose(PartId{2}, 0, rows_.data(), 1, kRowBytes);
+  fetcher->fetch(1, gathers());
+  const FailurePtr error = wait(1);
+  ASSERT_NE(error, nullptr);
+  EXPECT_EQ(error->part, 2);
+  EXPECT_EQ(error->ids, (std::vector<std::int64_t>{107}));
+}
+
 TEST_F(FetchEngineTest, AfterCloseNothingIsWritten) {
   best_->inject({.stall = true});
   auto fetcher = engine(false);
@@ -120,7 +136,11 @@ TEST_F(FetchEngineTest, AfterCloseNothingIsWritten) {
 TEST_F(FetchEngineTest, RefusesRoutesThatReachNothing) {
   const auto empty = std::make_shared<Loopback>();
   const auto make = [&](std::chrono::nanoseconds deadline) {
-    return FetchEngine({.table = 0, .row_bytes = kRowBytes, .part_starts = {0, 50, 100}, .routes = {{}, {empty}}, .deadline = deadline},
+    return FetchEngine({.table = 0,
+                        .row_bytes = kRowBytes,
+                        .part_starts = {0, 50, 100},
+                        .routes = {{}, {empty}},
+                        .deadline = deadline},
                        [](auto, auto) {});
   };
   EXPECT_THROW(make(std::chrono::seconds(1)), Error);

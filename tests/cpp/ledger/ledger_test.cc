@@ -19,7 +19,9 @@ std::vector<NodeId> ids(std::initializer_list<std::int64_t> values) {
 }
 
 Ledger make(std::size_t capacity, std::size_t depth = 0, std::string policy = "lookahead") {
-  return Ledger({.id_space = 1000, .policy = {.name = std::move(policy), .capacity = capacity, .prior = nullptr}, .depth = depth});
+  return Ledger({.id_space = 1000,
+                 .policy = {.name = std::move(policy), .capacity = capacity, .prior = nullptr},
+                 .depth = depth});
 }
 
 TEST(Ledger, PlacesNumberDistinctRows) {
@@ -91,7 +93,8 @@ TEST(Ledger, InvalidRowsAreFetchedAnew) {
   EXPECT_EQ(bypass.execute().how[0], How::kMiss);  // what was staged is stale
 }
 
-// Every policy, random calls: a model that holds what the verdicts say must agree with the ledger at each step.
+// Every policy, random calls: a model that holds what the verdicts say must agree with the ledger at each
+// step.
 class LedgerProperty : public testing::TestWithParam<std::string> {};
 
 TEST_P(LedgerProperty, VerdictsAddUp) {
@@ -125,12 +128,17 @@ TEST_P(LedgerProperty, VerdictsAddUp) {
     };
     for (int step = 0; step < 1500; ++step) {
       std::vector<NodeId> batch;
-      for (std::size_t n = random() % 30; n > 0; --n) batch.push_back(NodeId{static_cast<std::int64_t>((random() % 40) * (random() % 25))});
+      for (std::size_t n = random() % 30; n > 0; --n)
+        batch.push_back(NodeId{static_cast<std::int64_t>((random() % 40) * (random() % 25))});
       switch (random() % 12) {
         default:
           ledger.foresee(batch);
           break;
-        case 4: case 5: case 6: case 7: case 8:
+        case 4:
+        case 5:
+        case 6:
+        case 7:
+        case 8:
           if (!ledger.window().empty()) absorb(ledger.execute());
           break;
         case 9:

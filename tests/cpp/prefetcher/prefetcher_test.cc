@@ -54,7 +54,8 @@ class PrefetcherTest : public testing::Test {
   }
   bool right(std::span<const NodeId> ids, const std::vector<std::byte>& out) const {
     for (std::size_t i = 0; i < ids.size(); ++i)
-      if (std::memcmp(out.data() + i * kRowBytes, table_.data() + static_cast<std::size_t>(value(ids[i])) * kRowBytes, kRowBytes) != 0)
+      if (std::memcmp(out.data() + i * kRowBytes,
+                      table_.data() + static_cast<std::size_t>(value(ids[i])) * kRowBytes, kRowBytes) != 0)
         return false;
     return true;
   }
@@ -85,7 +86,8 @@ class PrefetcherTest : public testing::Test {
 
 TEST_F(PrefetcherTest, RowsAreRightWhateverThePolicyAndCapacity) {
   for (const std::string& policy : policy_names())
-    for (const std::size_t capacity : {std::size_t{0}, std::size_t{1}, std::size_t{50}, std::size_t{1000}, std::size_t{1} << 40}) {
+    for (const std::size_t capacity :
+         {std::size_t{0}, std::size_t{1}, std::size_t{50}, std::size_t{1000}, std::size_t{1} << 40}) {
       SCOPED_TRACE(policy + " " + std::to_string(capacity));
       std::mt19937 random(3);
       PrefetcherConfig settings = config(capacity);
@@ -108,7 +110,8 @@ TEST_F(PrefetcherTest, RowsAreRightWhateverThePolicyAndCapacity) {
       prefetcher.steer({});  // the owner has caught up
       const Counters count = prefetcher.counters();
       EXPECT_LE(count.rows_moved - count.rows_replaced, count.rows_requested);
-      EXPECT_EQ(count.rows_hit + count.rows_merged + count.rows_moved - count.rows_replaced, count.rows_requested);
+      EXPECT_EQ(count.rows_hit + count.rows_merged + count.rows_moved - count.rows_replaced,
+                count.rows_requested);
       EXPECT_LE(count.cached_rows, count.capacity_rows);
     }
 }
@@ -180,16 +183,17 @@ TEST_F(PrefetcherTest, AWriteIsSeenByWhateverIsReadAfterIt) {
   std::mt19937 random(9);
   // A peer's server serializes pulls and writes; so does this one.
   std::mutex table;
-  const auto server = std::make_shared<Callback>("server", [&](TableId, auto parts, auto rows, const Callback::Deliver& deliver) {
-    std::vector<std::byte> answer;
-    const std::lock_guard lock(table);
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      const auto id = static_cast<std::size_t>((parts[i] == 1 ? kLocal : 2000) + rows[i]);
-      answer.insert(answer.end(), table_.begin() + static_cast<std::ptrdiff_t>(id * kRowBytes),
-                    table_.begin() + static_cast<std::ptrdiff_t>((id + 1) * kRowBytes));
-    }
-    deliver(answer);
-  });
+  const auto server = std::make_shared<Callback>(
+      "server", [&](TableId, auto parts, auto rows, const Callback::Deliver& deliver) {
+        std::vector<std::byte> answer;
+        const std::lock_guard lock(table);
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+          const auto id = static_cast<std::size_t>((parts[i] == 1 ? kLocal : 2000) + rows[i]);
+          answer.insert(answer.end(), table_.begin() + static_cast<std::ptrdiff_t>(id * kRowBytes),
+                        table_.begin() + static_cast<std::ptrdiff_t>((id + 1) * kRowBytes));
+        }
+        deliver(answer);
+      });
   PrefetcherConfig settings = config(300);
   settings.routes = {{}, {server}, {server}};
   settings.depth = 3;
@@ -228,7 +232,8 @@ TEST_F(PrefetcherTest, DroppedMinibatchesAreForgottenAndTheNextOnesAreRight) {
       batches.emplace_back(seq, std::move(ids));
     }
     for (int i = 0; i < 3; ++i)
-      ASSERT_TRUE(take_and_check(prefetcher, batches[static_cast<std::size_t>(i)].first, batches[static_cast<std::size_t>(i)].second));
+      ASSERT_TRUE(take_and_check(prefetcher, batches[static_cast<std::size_t>(i)].first,
+                                 batches[static_cast<std::size_t>(i)].second));
     EXPECT_EQ(prefetcher.drop_pending(), 5u);  // break
     EXPECT_EQ(prefetcher.counters().waiting_bytes, 1000u);
     expect_code(ErrorCode::kState, [&] { prefetcher.take(batches[5].first, kForever); });
@@ -250,7 +255,8 @@ TEST_F(PrefetcherTest, AFailedFetchIsATypedErrorAndLeavesNoWrongRow) {
     loopback_->inject(stall ? Loopback::Faults{.stall = true} : Loopback::Faults{.fail = "peer gone"});
     const std::vector<NodeId> ids{NodeId{2500 + stall}, NodeId{1}, NodeId{700 + stall}};
     const Seq seq = prefetcher.submit(ids, 0);
-    expect_code(stall ? ErrorCode::kDeadline : ErrorCode::kTransport, [&] { prefetcher.take(seq, kForever); });
+    expect_code(stall ? ErrorCode::kDeadline : ErrorCode::kTransport,
+                [&] { prefetcher.take(seq, kForever); });
     std::vector<std::byte> out(ids.size() * kRowBytes);
     expect_code(stall ? ErrorCode::kDeadline : ErrorCode::kTransport, [&] { prefetcher.read(ids, out); });
     loopback_->inject({});
@@ -259,6 +265,54 @@ TEST_F(PrefetcherTest, AFailedFetchIsATypedErrorAndLeavesNoWrongRow) {
     ASSERT_TRUE(take_and_check(prefetcher, prefetcher.submit(ids, 0), ids));
   }
   EXPECT_GE(prefetcher.counters().fetches_failed, 4u);
+}
+
+TEST_F(PrefetcherTest, AFetchThatFailedAheadOfTimeIsTriedOnceMoreWhenItsRowsAreNeeded) {
+  PrefetcherConfig settings = config(500);
+  settings.depth = 3;
+  Prefetcher prefetcher(settings);
+  std::mt19937 random(6);
+  const auto first = random_ids(random);
+  ASSERT_TRUE(take_and_check(prefetcher, prefetcher.submit(first, 0), first));
+  loopback_->inject({.fail = "away for a moment"});
+  std::deque<std::pair<Seq, std::vector<NodeId>>> ahead;
+  for (int i = 0; i < 3; ++i) {
+    auto ids = random_ids(random);
+    ids.push_back(NodeId{2990 + i});
+    ids.push_back(NodeId{2990});  // rows that hang on an earlier minibatch's fetch are fetched again, too
+    const Seq seq = prefetcher.submit(ids, 0);
+    ahead.emplace_back(seq, std::move(ids));
+  }
+  while (prefetcher.counters().fetches_failed < 3) std::this_thread::yield();
+  loopback_->inject({});
+  for (const auto& [seq, ids] : ahead) ASSERT_TRUE(take_and_check(prefetcher, seq, ids));
+  EXPECT_GT(prefetcher.counters().rows_refetched, 0u);
+}
+
+TEST_F(PrefetcherTest, DroppedMinibatchesAreTakenOutOfTheRequests) {
+  PrefetcherConfig settings = config(0);
+  settings.depth = 4;
+  Prefetcher prefetcher(settings);
+  const std::vector<NodeId> ids{NodeId{1000}, NodeId{1001}};
+  prefetcher.take(prefetcher.submit(ids, 0), kForever);
+  const std::vector<NodeId> others{NodeId{1002}, NodeId{1003}, NodeId{1004}};
+  prefetcher.submit(others, 0);
+  prefetcher.drop_pending();
+  const Counters count = prefetcher.counters();
+  EXPECT_EQ(count.minibatches, 1u);
+  EXPECT_EQ(count.rows_requested, 2u);
+  EXPECT_EQ(count.rows_moved, 2u + count.rows_wasted);
+}
+
+TEST_F(PrefetcherTest, AWaitEndsWhenItsPollThrows) {
+  loopback_->inject({.stall = true});
+  Prefetcher prefetcher(config(10));
+  const std::vector<NodeId> ids{NodeId{2500}};
+  std::vector<std::byte> out(kRowBytes);
+  struct Interrupt {};
+  EXPECT_THROW(prefetcher.read(ids, out, [] { throw Interrupt{}; }), Interrupt);
+  const Seq seq = prefetcher.submit(ids, 0);
+  EXPECT_THROW(prefetcher.take(seq, kForever, [] { throw Interrupt{}; }), Interrupt);
 }
 
 TEST_F(PrefetcherTest, CloseWakesEverybodyUp) {

@@ -75,7 +75,8 @@ struct Served {
 std::unique_ptr<Served> loopback() {
   auto served = std::make_unique<Served>();
   auto transport = std::make_unique<Loopback>();
-  for (const PartId peer : {kPeer, kOther}) transport->expose(peer, 3, served->of(peer).data(), kRows, kRowBytes);
+  for (const PartId peer : {kPeer, kOther})
+    transport->expose(peer, 3, served->of(peer).data(), kRows, kRowBytes);
   served->transport = std::move(transport);
   return served;
 }
@@ -85,7 +86,8 @@ std::string segment_of(const std::vector<std::byte>& bytes, std::size_t offset, 
   const int fd = shm_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
   EXPECT_GE(fd, 0);
   EXPECT_EQ(ftruncate(fd, static_cast<off_t>(bytes.size() + offset)), 0);
-  EXPECT_EQ(pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset)), static_cast<ssize_t>(bytes.size()));
+  EXPECT_EQ(pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset)),
+            static_cast<ssize_t>(bytes.size()));
   ::close(fd);
   return name;
 }
@@ -104,13 +106,16 @@ std::unique_ptr<Served> shm() {
 std::unique_ptr<Served> callback() {
   auto served = std::make_unique<Served>();
   served->transport = std::make_unique<Callback>(
-      "callback", [from = served.get()](TableId table, std::span<const std::int64_t> parts,
-                                        std::span<const std::int64_t> rows, const Callback::Deliver& deliver) {
+      "callback",
+      [from = served.get()](TableId table, std::span<const std::int64_t> parts,
+                            std::span<const std::int64_t> rows, const Callback::Deliver& deliver) {
         if (table != 3) throw std::runtime_error("no such table");
         std::vector<std::byte> answer;
         for (std::size_t i = 0; i < rows.size(); ++i) {
-          if (rows[i] < 0 || rows[i] >= static_cast<std::int64_t>(kRows)) throw std::runtime_error("row out of range");
-          const std::byte* row = from->of(static_cast<PartId>(parts[i])).data() + static_cast<std::size_t>(rows[i]) * kRowBytes;
+          if (rows[i] < 0 || rows[i] >= static_cast<std::int64_t>(kRows))
+            throw std::runtime_error("row out of range");
+          const std::byte* row =
+              from->of(static_cast<PartId>(parts[i])).data() + static_cast<std::size_t>(rows[i]) * kRowBytes;
           answer.insert(answer.end(), row, row + kRowBytes);
         }
         deliver(answer);
@@ -141,7 +146,8 @@ TEST_P(TransportContract, RowsOfSeveralPeersArriveBitForBit) {
     for (std::size_t g = 0; g < gathers.size(); ++g) {
       for (std::size_t i = 0; i < gathers[g].rows.size(); ++i)
         ASSERT_EQ(std::memcmp(out[g].data() + i * kRowBytes,
-                              served_->of(gathers[g].peer).data() + static_cast<std::size_t>(gathers[g].rows[i]) * kRowBytes,
+                              served_->of(gathers[g].peer).data() +
+                                  static_cast<std::size_t>(gathers[g].rows[i]) * kRowBytes,
                               kRowBytes),
                   0);
       ASSERT_EQ(out[g].back(), std::byte{0x77});  // nothing beyond the destination
@@ -199,7 +205,8 @@ TEST(Shm, AttachRefusesWhatIsNotThere) {
   Shm transport;
   EXPECT_THROW(transport.attach(kPeer, 1, "rudder-test-absent", 1, 8, 0), Error);
   const std::string name = segment_of(make_rows(1), 0, 7);
-  EXPECT_THROW(transport.attach(kPeer, 1, name, kRows + 1, kRowBytes, 0), Error);  // truncated, or another table
+  EXPECT_THROW(transport.attach(kPeer, 1, name, kRows + 1, kRowBytes, 0),
+               Error);  // truncated, or another table
   EXPECT_THROW(transport.attach(kPeer, 1, name, kRows, kRowBytes, 1), Error);
   EXPECT_THROW(transport.attach(kPeer, 1, name, kRows, 0, 0), Error);
   EXPECT_THROW(transport.attach(kPeer, 1, name, ~std::size_t{0}, kRowBytes, 0), Error);

@@ -85,7 +85,8 @@ TEST(Window, AgreesWithASearchUnderRandomTraffic) {
       window.pop(batch);
       ASSERT_EQ(batch.seq, model.front().first);
       ASSERT_EQ(batch.rows, model.front().second);
-      for (std::size_t i = 0; i < batch.rows.size(); ++i) ASSERT_EQ(batch.next_use[i], next_use(batch.rows[i], 1));
+      for (std::size_t i = 0; i < batch.rows.size(); ++i)
+        ASSERT_EQ(batch.next_use[i], next_use(batch.rows[i], 1));
       model.pop_front();
     }
     for (RowKey row = 0; row < kRows; ++row) ASSERT_EQ(window.first(row), next_use(row, 0));
