@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, m) {
   register_transports(m);
   register_prefetcher(m);
   register_replay(m);
+  register_replay_log(m);
 }

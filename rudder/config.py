@@ -59,7 +59,8 @@ def rows_of_capacity(capacity: Capacity, *, halo_rows: int, remote_rows: int, ro
     else:
         if not 0.0 <= capacity <= 1000.0:
             raise ConfigError(f"capacity {capacity!r} as a fraction of the halo must lie in [0, 1000]")
-        rows = round(capacity * halo_rows)
+        # Rounded down, but not by the error of a product such as 0.29 * 100.
+        rows = int(capacity * halo_rows + 1e-6)
     if rows < 0:
         raise ConfigError(f"capacity of {rows} rows: it cannot be negative")
     return min(rows, remote_rows)

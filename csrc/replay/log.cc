@@ -1,0 +1,69 @@
+#include "replay/log.h"
+
+#include <cstddef>
+#include <string>
+
+#include "common/error.h"
+
+namespace rudder {
+namespace {
+
+[[noreturn]] void refuse(std::size_t call, const std::string& why) {
+  throw Error(ErrorCode::kFormat,
+              "the log of calls cannot be replayed: call " + std::to_string(call) + " " + why);
+}
+
+}  // namespace
+
+ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::shared_ptr<const Prior>> priors,
+                        LedgerConfig config) {
+  std::size_t next_prior = 0;
+  const auto take_prior = [&](std::size_t call) {
+    if (next_prior == priors.size()) refuse(call, "brings a prior that was not given");
+    return priors[next_prior++];
+  };
+  std::size_t at = 0;
+  if (!calls.empty() && calls[0].name == "prior") config.policy.prior = take_prior(at++);
+
+  const std::int64_t id_space = config.id_space;
+  Ledger ledger(config);
+  ReplayResult result;
+  const auto count = [&result](const Verdict& verdict) {
+    result.rows_requested += verdict.rows.size();
+    result.hits += verdict.hits;
+    result.merged += verdict.merged;
+    result.rows_moved += verdict.misses + verdict.replaced.size();
+    result.replacement_rows += verdict.replaced.size();
+  };
+  for (; at < calls.size(); ++at) {
+    const LogCall& call = calls[at];
+    for (const NodeId id : call.ids)
+      if (value(id) < 0 || value(id) >= id_space)
+        refuse(at, "names row " + std::to_string(value(id)) + " of " + std::to_string(id_space));
+    if (call.name == "foresee") {
+      ledger.foresee(call.ids);
+    } else if (call.name == "execute") {
+      if (ledger.window().empty()) refuse(at, "executes a minibatch that was not foreseen");
+      count(ledger.execute());
+    } else if (call.name == "read") {
+      count(ledger.execute_now(call.ids));
+    } else if (call.name == "drop") {
+      ledger.drop_pending();
+    } else if (call.name == "invalidate") {
+      for (const NodeId id : call.ids) ledger.invalidate(id);
+    } else if (call.name == "capacity") {
+      ledger.set_capacity(call.number);
+    } else if (call.name == "depth") {
+      ledger.set_depth(call.number);
+    } else if (call.name == "prior") {
+      ledger.set_prior(take_prior(at));
+    } else if (call.name == "replace") {
+      ledger.allow_replacement(call.number != 0);
+    } else {
+      refuse(at, "is unknown: \"" + std::string(call.name) + "\"");
+    }
+  }
+  return result;
+}
+
+}  // namespace rudder

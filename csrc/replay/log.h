@@ -1,0 +1,31 @@
+// The calls that a live run's ledger got, given to a ledger of the same settings. Its answers depend on
+// nothing else, so the rows are exactly those of the run. With another policy or capacity, it is the same run
+// under other settings. Thread-safety: calls are independent of each other.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "common/prior.h"
+#include "common/types.h"
+#include "ledger/ledger.h"
+#include "replay/replay.h"
+
+namespace rudder {
+
+// One call, as LedgerCall of the prefetcher has it.
+struct LogCall {
+  std::string_view name;  // foresee | execute | read | drop | capacity | depth | prior | replace | invalidate
+  std::uint64_t number = 0;  // capacity: rows; depth: minibatches; replace: 0 or 1; otherwise not looked at
+  std::span<const NodeId> ids;
+};
+
+// `priors` are those of the "prior" calls, in order; one that comes before every other call is what the
+// policy starts with. Throws Error(kConfig) for an unknown policy, and Error(kFormat) for a call that is
+// unknown or out of place, an id outside of the table, or a prior that is missing.
+ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::shared_ptr<const Prior>> priors,
+                        LedgerConfig config);
+
+}  // namespace rudder
