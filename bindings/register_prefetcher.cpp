@@ -26,6 +26,12 @@ std::chrono::nanoseconds seconds(double value) {
                            : std::chrono::nanoseconds(static_cast<std::int64_t>(value * 1e9));
 }
 
+// Ctrl-C is heard while a call waits.
+void check_signals() {
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 std::size_t amount(std::int64_t value, const char* what) {
   if (value < 0) throw rudder::Error(rudder::ErrorCode::kConfig, std::string(what) + " must not be negative");
   return static_cast<std::size_t>(value);
@@ -90,7 +96,7 @@ py::dict counters(Held& self) {
                   "rows_requested"_a = c.rows_requested, "rows_hit"_a = c.rows_hit, "rows_moved"_a = c.rows_moved,
                   "rows_merged"_a = c.rows_merged, "rows_replaced"_a = c.rows_replaced,
                   "rows_evicted"_a = c.rows_evicted, "rows_read_unplanned"_a = c.rows_read_unplanned,
-                  "rows_refetched"_a = c.rows_refetched, "fetches_failed"_a = c.fetches_failed,
+                  "rows_refetched"_a = c.rows_refetched, "rows_wasted"_a = c.rows_wasted, "fetches_failed"_a = c.fetches_failed,
                   "seconds_fetching"_a = c.seconds_fetching, "seconds_stalled"_a = c.seconds_stalled,
                   "capacity_rows"_a = c.capacity_rows, "cached_rows"_a = c.cached_rows,
                   "window_rows"_a = c.window_rows, "window_minibatches"_a = c.window_minibatches,
@@ -148,7 +154,7 @@ void register_prefetcher(py::module_& m) {
           "take",
           [](Held& self, rudder::Seq seq, double timeout_s) {
             const py::gil_scoped_release release;
-            (*self).take(seq, seconds(timeout_s));
+            (*self).take(seq, seconds(timeout_s), check_signals);
           },
           "seq"_a, "timeout_s"_a = forever)
       .def(
@@ -156,7 +162,7 @@ void register_prefetcher(py::module_& m) {
           [](Held& self, rudder::Seq seq, py::array out) {
             const auto view = arrays::writable(out, "out");
             const py::gil_scoped_release release;
-            (*self).gather(seq, view);
+            (*self).gather(seq, view, check_signals);
           },
           "seq"_a, "out"_a)
       .def(
@@ -168,7 +174,7 @@ void register_prefetcher(py::module_& m) {
             const auto view = arrays::ids(ids);
             const auto destination = arrays::writable(out, "out");
             const py::gil_scoped_release release;
-            (*self).read(view, destination);
+            (*self).read(view, destination, check_signals);
           },
           "ids"_a, "out"_a)
       .def(

@@ -103,7 +103,7 @@ void FetchEngine::progress() {
     for (const Completion& completion : mail.completions) settle(completion.ticket, completion);
     for (Inbox::Order& order : mail.orders) {
       fetches_.emplace(order.id, Fetch{});
-      start(order.id, std::move(order.gathers));
+      start(order.id, std::move(order.gathers), Grouping::kByTransport);
     }
     const auto now = Clock::now();
     std::vector<Ticket> late;
@@ -122,8 +122,8 @@ void FetchEngine::progress() {
   attempts_.clear();
 }
 
-void FetchEngine::start(FetchId id, std::vector<Gather> gathers) {
-  // One ticket per transport: a transport that serves several peers asks them all at once.
+void FetchEngine::start(FetchId id, std::vector<Gather> gathers, Grouping grouping) {
+  // By transport: one that serves several peers asks them all at once.
   std::vector<std::pair<std::shared_ptr<Transport>, std::vector<Gather>>> groups;
   std::chrono::nanoseconds deadline;
   {
@@ -133,7 +133,7 @@ void FetchEngine::start(FetchId id, std::vector<Gather> gathers) {
       const Ladder& ladder = ladders_[static_cast<std::size_t>(value(gather.peer))];
       const auto& transport = ladder.routes[ladder.now];
       auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == transport; });
-      if (group == groups.end()) group = groups.insert(groups.end(), {transport, {}});
+      if (group == groups.end() || grouping == Grouping::kByPartition) group = groups.insert(groups.end(), {transport, {}});
       group->second.push_back(std::move(gather));
     }
   }
@@ -164,6 +164,15 @@ void FetchEngine::settle(Ticket ticket, const Completion& completion) {
 }
 
 void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why) {
+  if (code == ErrorCode::kTransport && attempt.gathers.size() > 1) {
+    // One of several peers failed. Asked one by one, the others answer, and the error names the right one.
+    --fetches_.at(attempt.fetch).open;
+    start(attempt.fetch, std::move(attempt.gathers), Grouping::kByPartition);
+    return;
+  }
+  std::string who;
+  for (const Gather& gather : attempt.gathers)
+    who += (who.empty() ? "partition " : " or ") + std::to_string(value(gather.peer));
   FailurePtr error;
   {
     const std::lock_guard lock(ladders_mutex_);
@@ -182,8 +191,8 @@ void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why
         ids.push_back(part_starts_[part] + gather.rows[i]);
       error = std::make_shared<const Failure>(
           Failure{code,
-                  std::to_string(gather.rows.size()) + " rows of partition " + std::to_string(part) +
-                      " could not be fetched: " + why + "; no other transport is left for it",
+                  std::to_string(gather.rows.size()) + " rows of " + who + " could not be fetched: " + why +
+                      "; no other transport is left for it",
                   static_cast<std::int32_t>(part), std::move(ids)});
       break;
     }
@@ -193,7 +202,7 @@ void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why
     return;
   }
   --fetches_.at(attempt.fetch).open;
-  start(attempt.fetch, std::move(attempt.gathers));
+  start(attempt.fetch, std::move(attempt.gathers), Grouping::kByTransport);
 }
 
 void FetchEngine::fail(FetchId id, FailurePtr error) {

@@ -70,6 +70,7 @@ class FetchEngine {
     std::vector<Gather> gathers;
     Clock::time_point due;
   };
+  enum class Grouping { kByTransport, kByPartition };
   struct Ladder {
     std::vector<std::shared_ptr<Transport>> routes;
     std::size_t now = 0;
@@ -77,7 +78,7 @@ class FetchEngine {
   };
 
   void progress();
-  void start(FetchId id, std::vector<Gather> gathers);
+  void start(FetchId id, std::vector<Gather> gathers, Grouping grouping);
   void settle(Ticket ticket, const Completion& completion);
   void demote(Attempt attempt, ErrorCode code, const std::string& why);
   void fail(FetchId id, FailurePtr error);

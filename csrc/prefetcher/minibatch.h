@@ -28,6 +28,9 @@ struct Minibatch {
   std::vector<const std::byte*> where;         // parallel
   std::vector<std::shared_ptr<Staged>> holds;  // the staging memory that `where` points into
   std::vector<SlotId> pins;                    // seq 0 only: slots pinned until it is done
+  std::size_t hits = 0, merged = 0, misses = 0;
+  // Fetches that failed before anybody took the minibatch: their rows are asked for once more when somebody does.
+  std::vector<std::shared_ptr<Staged>> failed;
   // Shared while rows are copied, unique while `where` changes; taken under the prefetcher's mutex.
   std::shared_mutex moving;
 

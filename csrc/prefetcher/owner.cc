@@ -53,6 +53,9 @@ void Prefetcher::plan() {
 
 void Prefetcher::admit(const BatchPtr& batch, const Verdict& verdict) {
   RowStore::Order order = store_.place(*batch, verdict, ledger_);
+  batch->hits = verdict.hits;
+  batch->merged = verdict.merged;
+  batch->misses = verdict.misses;
   count_.rows_requested += verdict.rows.size();
   count_.rows_hit += verdict.hits;
   count_.rows_merged += verdict.merged;
@@ -95,6 +98,10 @@ void Prefetcher::on_fetched(FetchEngine::FetchId id, const FailurePtr& error) {
   }
   const std::lock_guard lock(mutex_);
   for (const BatchPtr& batch : std::exchange(staged.waiters, {})) {
+    if (error && batch->seq > taken_) {
+      batch->failed.push_back(staged.shared_from_this());  // still waited for: see retry()
+      continue;
+    }
     --batch->waits;
     if (error && !batch->error) batch->error = error;
   }
@@ -111,6 +118,7 @@ void Prefetcher::released_upto(Seq seq) {
       waiting_bytes_ -= it->second->waiting_bytes;
   }
   store_.fill(released_);
+  store_.trim(staging_bytes_);
 }
 
 void Prefetcher::invalidate_now(std::span<const NodeId> ids) {
@@ -124,18 +132,50 @@ void Prefetcher::invalidate_now(std::span<const NodeId> ids) {
     std::vector<std::size_t> rows;
     for (std::size_t row = 0; row < batch->ids.size(); ++row)
       if (stale.contains(batch->ids[row])) rows.push_back(row);
-    if (rows.empty()) continue;
-    RowStore::Order order;
-    {
-      const std::lock_guard lock(mutex_);
-      const std::unique_lock moving(batch->moving);
-      order = store_.replace(*batch, rows);
+    if (!rows.empty()) refetch(batch, rows, 0);
+  }
+}
+
+// Nobody waited for the rows when their fetch failed, so nobody was told. A peer that was slow or away (at a barrier, or
+// restarted) deserves a second attempt now that they are needed; only this one's failure is the trainer's.
+void Prefetcher::retry(const BatchPtr& batch) {
+  if (batch->failed.empty()) return;
+  std::vector<std::size_t> rows;
+  for (std::size_t row = 0; row < batch->where.size(); ++row)
+    for (const auto& staged : batch->failed)
+      if (staged->holds(batch->where[row])) rows.push_back(row);
+  const std::size_t settled = batch->failed.size();
+  batch->failed.clear();
+  refetch(batch, rows, settled);
+}
+
+// Fetches these rows of a placed minibatch again; `settled` of the fetches that it waits for are replaced by this one.
+void Prefetcher::refetch(const BatchPtr& batch, std::span<const std::size_t> rows, std::size_t settled) {
+  RowStore::Order order;
+  {
+    const std::lock_guard lock(mutex_);
+    const std::unique_lock moving(batch->moving);
+    order = store_.replace(*batch, rows);
+    batch->waits -= settled;
+    if (order.staged) {
       order.staged->waiters.push_back(batch);
       ++batch->waits;
     }
-    count_.rows_refetched += rows.size();
-    start(std::move(order));
+    changed_.notify_all();
   }
+  count_.rows_refetched += rows.size();
+  count_.rows_moved += rows.size();
+  start(std::move(order));
+}
+
+// A minibatch that was planned and then dropped asked for nothing; what it fetched was still moved.
+void Prefetcher::take_back(const Minibatch& batch) {
+  --count_.minibatches;
+  count_.ids_requested -= batch.places.size();
+  count_.rows_requested -= batch.ids.size();
+  count_.rows_hit -= batch.hits;
+  count_.rows_merged -= batch.merged;
+  count_.rows_wasted += batch.misses;
 }
 
 void Prefetcher::steer_now(const Steering& steering) {

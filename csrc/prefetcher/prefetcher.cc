@@ -9,6 +9,9 @@
 namespace rudder {
 namespace {
 
+// How often a waiting call looks for an interrupt: prompt for a person, nothing for a processor.
+constexpr std::chrono::milliseconds kPollEvery{100};
+
 const PrefetcherConfig& checked(const PrefetcherConfig& config) {
   const auto fail = [](const std::string& what) { throw Error(ErrorCode::kConfig, what); };
   const PartMap parts(config.part_starts, config.local_part);
@@ -85,15 +88,20 @@ void Prefetcher::post_and_wait(std::function<void()> command) {
   std::unique_lock lock(mutex_);
   check_open();
   commands_.push_back([this, call, command = std::move(command)] {
+    const auto answer = [&](FailurePtr error) {
+      const std::lock_guard guard(mutex_);
+      call->error = std::move(error);
+      call->done = true;
+      changed_.notify_all();
+    };
     try {
       command();
+      publish();
     } catch (...) {
-      call->error = Failure::current();
+      answer(Failure::current());
+      throw;  // arguments were checked before: this is fatal, and own() ends
     }
-    publish();
-    const std::lock_guard guard(mutex_);
-    call->done = true;
-    changed_.notify_all();
+    answer(nullptr);
   });
   changed_.notify_all();
   changed_.wait(lock, [&] { return call->done || closed_; });
@@ -162,25 +170,34 @@ Prefetcher::BatchPtr Prefetcher::find_batch(Seq seq) const {
 }
 
 void Prefetcher::wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch& batch,
-                            std::optional<Clock::time_point> until) {
-  if (!batch.ready()) {
-    const auto began = Clock::now();
-    const auto woken = [&] { return closed_ || batch.ready(); };
-    bool in_time = true;
-    if (until)
+                            std::optional<Clock::time_point> until, const Poll& poll) {
+  const auto began = Clock::now();
+  const auto woken = [&] { return closed_ || batch.ready(); };
+  bool in_time = true;
+  while (!woken() && in_time) {
+    if (poll) {
+      const auto look = Clock::now() + kPollEvery;
+      if (!changed_.wait_until(lock, until ? std::min(look, *until) : look, woken)) {
+        lock.unlock();
+        poll();
+        lock.lock();
+      }
+      in_time = !until || Clock::now() < *until;
+    } else if (until) {
       in_time = changed_.wait_until(lock, *until, woken);
-    else
+    } else {
       changed_.wait(lock, woken);
-    seconds_stalled_ += std::chrono::duration<double>(Clock::now() - began).count();
-    check_open();
-    if (!in_time)
-      throw Error(ErrorCode::kDeadline,
-                  "the rows of minibatch " + std::to_string(batch.seq) + " did not arrive within the time given");
+    }
   }
+  seconds_stalled_ += std::chrono::duration<double>(Clock::now() - began).count();
+  check_open();
+  if (!batch.ready())
+    throw Error(ErrorCode::kDeadline,
+                "the rows of minibatch " + std::to_string(batch.seq) + " did not arrive within the time given");
   if (batch.error) batch.error->raise();
 }
 
-void Prefetcher::take(Seq seq, std::chrono::nanoseconds timeout) {
+void Prefetcher::take(Seq seq, std::chrono::nanoseconds timeout, const Poll& poll) {
   // A timeout beyond the clock's range means "as long as it takes"; the engine's deadline still ends it.
   std::optional<Clock::time_point> until;
   if (const auto now = Clock::now(); timeout < Clock::time_point::max() - now) until = now + timeout;
@@ -190,10 +207,11 @@ void Prefetcher::take(Seq seq, std::chrono::nanoseconds timeout) {
   commands_.push_back([this, seq] {
     taken_ = std::max(taken_, seq);
     released_upto(seq - 1);
+    if (const auto planned = planned_.find(seq); planned != planned_.end()) retry(planned->second);
     plan();
   });
   changed_.notify_all();
-  wait_ready(lock, *batch, until);
+  wait_ready(lock, *batch, until, poll);
 }
 
 void Prefetcher::check_out(const Minibatch& batch, std::span<std::byte> out) const {
@@ -210,13 +228,13 @@ void Prefetcher::copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, std:
   batch.copy(local_rows_, row_bytes_, out.data(), pool_);
 }
 
-void Prefetcher::gather(Seq seq, std::span<std::byte> out) {
+void Prefetcher::gather(Seq seq, std::span<std::byte> out, const Poll& poll) {
   std::unique_lock lock(mutex_);
   const BatchPtr batch = find_batch(seq);
   if (seq > asked_for_)
     throw Error(ErrorCode::kState, "minibatch " + std::to_string(seq) + " must be taken before its rows are gathered");
   check_out(*batch, out);
-  wait_ready(lock, *batch, std::nullopt);
+  wait_ready(lock, *batch, std::nullopt, poll);
   copy(lock, *batch, out);
 }
 
@@ -228,7 +246,7 @@ void Prefetcher::release(Seq seq) {
   });
 }
 
-void Prefetcher::read(std::span<const NodeId> ids, std::span<std::byte> out) {
+void Prefetcher::read(std::span<const NodeId> ids, std::span<std::byte> out, const Poll& poll) {
   std::vector<NodeId> remote;
   const BatchPtr batch = split(ids, remote);
   check_out(*batch, out);
@@ -255,7 +273,7 @@ void Prefetcher::read(std::span<const NodeId> ids, std::span<std::byte> out) {
     });
   };
   try {
-    wait_ready(lock, *batch, std::nullopt);
+    wait_ready(lock, *batch, std::nullopt, poll);
     copy(lock, *batch, out);
   } catch (...) {
     if (lock.owns_lock()) lock.unlock();
@@ -274,7 +292,7 @@ std::size_t Prefetcher::drop_pending() {
         std::make_shared<const Failure>(Failure{ErrorCode::kState, "the minibatch was dropped", -1, {}});
     const std::size_t unplanned = unplanned_.size();
     unplanned_.clear();
-    planned_.erase(planned_.upper_bound(taken_), planned_.end());
+    for (auto it = planned_.upper_bound(taken_); it != planned_.end(); it = planned_.erase(it)) take_back(*it->second);
     const std::lock_guard lock(mutex_);
     waiting_minibatches_ -= unplanned;
     for (auto it = batches_.upper_bound(taken_); it != batches_.end(); it = batches_.erase(it)) {
@@ -332,6 +350,9 @@ void Prefetcher::close() {
   engine_->close();  // no destination is written after this
   const std::lock_guard lock(joining_);
   if (owner_.joinable()) owner_.join();
+  // A fetch under way and the minibatches that wait for it hold each other.
+  for (const auto& [id, staged] : fetching_) staged->waiters.clear();
+  fetching_.clear();
 }
 
 }  // namespace rudder

@@ -53,7 +53,8 @@ struct Counters {
   std::uint64_t rows_requested = 0;       // remote, distinct per minibatch
   std::uint64_t rows_hit = 0, rows_moved = 0, rows_merged = 0, rows_replaced = 0, rows_evicted = 0;
   std::uint64_t rows_read_unplanned = 0;  // remote rows requested by reads outside the window
-  std::uint64_t rows_refetched = 0;       // fetched again because their source was written to
+  std::uint64_t rows_refetched = 0;       // of rows_moved: fetched again, because their source was written to or a fetch failed
+  std::uint64_t rows_wasted = 0;          // of rows_moved: for minibatches that were dropped, and are counted nowhere else
   std::uint64_t fetches_failed = 0;
   double seconds_fetching = 0;            // with at least one fetch under way
   double seconds_stalled = 0;             // trainers waiting in take() and read()
@@ -75,6 +76,9 @@ struct Steering {
   std::optional<bool> replace;         // the paper's yes/no: replace rows at the next minibatch
 };
 
+// Called now and then while a call waits, without any lock; what it throws ends the wait (an interrupt, say).
+using Poll = std::function<void()>;
+
 class Prefetcher {
  public:
   // Throws Error(kConfig), Error(kOutOfMemory).
@@ -90,13 +94,14 @@ class Prefetcher {
 
   // Waits until the minibatch's rows are here, and releases every earlier one. Throws FetchError, Error(kState) for a
   // number that was dropped, released or never given, Error(kClosed), Error(kDeadline) after `timeout`.
-  void take(Seq seq, std::chrono::nanoseconds timeout);
+  // A fetch that failed ahead of time is tried once more first.
+  void take(Seq seq, std::chrono::nanoseconds timeout, const Poll& poll = {});
   // Copies the rows of a taken minibatch, in the order of its ids. Throws Error(kState) before take(), Error(kConfig)
   // unless out holds exactly ids x row_bytes.
-  void gather(Seq seq, std::span<std::byte> out);
+  void gather(Seq seq, std::span<std::byte> out, const Poll& poll = {});
   void release(Seq seq);
   // Rows of any ids, now. Throws as submit and take do.
-  void read(std::span<const NodeId> ids, std::span<std::byte> out);
+  void read(std::span<const NodeId> ids, std::span<std::byte> out, const Poll& poll = {});
 
   // Forgets minibatches submitted but not taken; returns how many.
   std::size_t drop_pending();
@@ -122,7 +127,8 @@ class Prefetcher {
   void post(std::function<void()> command);
   void post_and_wait(std::function<void()> command);
   BatchPtr find_batch(Seq seq) const;                  // REQUIRES mutex_
-  void wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch& batch, std::optional<Clock::time_point> until);
+  void wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch& batch, std::optional<Clock::time_point> until,
+                  const Poll& poll);
   void copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, std::span<std::byte> out);
   void check_out(const Minibatch& batch, std::span<std::byte> out) const;
   void check_open() const;                             // REQUIRES mutex_
@@ -135,6 +141,9 @@ class Prefetcher {
   void on_fetched(FetchEngine::FetchId id, const FailurePtr& error);
   void released_upto(Seq seq);
   void invalidate_now(std::span<const NodeId> ids);
+  void retry(const BatchPtr& batch);
+  void refetch(const BatchPtr& batch, std::span<const std::size_t> rows, std::size_t waits_settled);
+  void take_back(const Minibatch& batch);
   void steer_now(const Steering& steering);
   void note(std::string_view call, std::uint64_t number, std::span<const NodeId> ids = {});
   void publish();

@@ -52,6 +52,8 @@ class RowStore {
 
   const FeatureBuffer& buffer() const { return buffer_; }
   std::size_t staging_bytes() const { return slabs_->bytes_in_use(); }
+  // Gives staging memory beyond this back to the system, as far as it is idle.
+  void trim(std::size_t bytes) { slabs_->trim(bytes); }
 
  private:
   struct Place {

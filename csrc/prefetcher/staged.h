@@ -25,6 +25,8 @@ struct Staged : std::enable_shared_from_this<Staged> {
   std::vector<Fill> fills;
   std::vector<std::shared_ptr<Minibatch>> waiters;
   bool done = false;
+
+  bool holds(const std::byte* row) const { return row >= slab.data() && row < slab.data() + slab.bytes(); }
 };
 
 }  // namespace rudder
