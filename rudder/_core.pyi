@@ -36,23 +36,32 @@ class LoopbackTransport(Transport):
 
     def __init__(self) -> None: ...
     def expose(self, peer: int, table: int, rows: Bytes) -> None:
-        """Make `rows` (uint8 [n, row_bytes], C-contiguous, kept alive) the rows of `table` at partition `peer`."""
+        """Make `rows` (uint8 [n, row_bytes], C-contiguous, kept alive) the rows of `table` at partition
+        `peer`.
+        """
     def inject(self, *, delay_s: float = ..., stall: bool = ..., fail: str = ..., after: int = ...) -> None:
-        """Fault injection for tests, from the `after`-th gather from now on; no arguments heal the transport."""
+        """Fault injection for tests, from the `after`-th gather from now on;
+        no arguments heal the transport.
+        """
 
 class ShmTransport(Transport):
     """Same-host peers' shards, mapped read-only from POSIX shared memory."""
 
     def __init__(self) -> None: ...
-    def attach(self, peer: int, table: int, segment: str, rows: int, row_bytes: int, offset: int = ...) -> None:
-        """Map shared memory `segment` (as shm_open spells it). Raises TransportError where it is absent or too short."""
+    def attach(
+        self, peer: int, table: int, segment: str, rows: int, row_bytes: int, offset: int = ...
+    ) -> None:
+        """Map shared memory `segment` (as shm_open spells it).
+        Raises TransportError where it is absent or too short.
+        """
 
 class CallbackTransport(Transport):
     """Rows pulled by a Python callable on a thread of the transport, e.g. DistDGL's KVStore.
 
-    ``pull(table, parts, local_rows) -> uint8 [n, row_bytes]``: `parts` (int64 [n], ascending) owns the row in the same
-    place of `local_rows` (int64 [n], row numbers within that partition). One call carries every peer of a fetch, so that
-    their answers overlap. Any exception becomes a TransportError; a result of another shape does too.
+    ``pull(table, parts, local_rows) -> uint8 [n, row_bytes]``: `parts` (int64 [n], ascending) owns the row in
+    the same place of `local_rows` (int64 [n], row numbers within that partition). One call carries every peer
+    of a fetch, so that their answers overlap. Any exception becomes a TransportError; a result of another
+    shape does too.
     """
 
     def __init__(self, name: str, pull: Callable[[int, Ids, Ids], Bytes]) -> None: ...
@@ -81,20 +90,25 @@ class Prefetcher:
     ) -> None:
         """
         part_starts: int64 [P+1]; partition p owns ids part_starts[p] <= id < part_starts[p+1].
-        local_rows:  uint8 [rows of local_part, row_bytes] of the local shard (may be None when it has no rows).
-        routes:      for each partition its transports, best first (the later ones are the fallback); the local one's is empty.
+        local_rows:  uint8 [rows of local_part, row_bytes] of the local shard (None when it has none).
+        routes:      for each partition its transports, best first (the later ones are the fallback);
+                     the local one's is empty.
         window_rows: sample ahead until this many remote requests wait beyond the minibatch in use.
         depth:       minibatches fetched ahead of the one in use (>= 1).
         staging_bytes: bound on fetched rows that wait; one minibatch always passes, whatever its size.
         """
     # -- sampler's side
     def submit(self, ids: Ids, waiting_bytes: int = ...) -> int:
-        """Append a minibatch to the window; returns its number. `waiting_bytes` is what its blocks occupy, for the metrics."""
+        """Append a minibatch to the window; returns its number.
+        `waiting_bytes` is what its blocks occupy, for the metrics.
+        """
     def wait_room(self, timeout_s: float) -> bool:
         """Wait until the window wants another minibatch; False on timeout. Raises ClosedError after close."""
     # -- trainer's side, in order of submission
     def take(self, seq: int, timeout_s: float = ...) -> None:
-        """Wait until the rows of minibatch `seq` are here; releases every earlier one. Raises FetchError/DeadlineError."""
+        """Wait until the rows of minibatch `seq` are here; releases every earlier one.
+        Raises TransportError, DeadlineError.
+        """
     def gather(self, seq: int, out: Bytes) -> None:
         """Copy the rows of taken minibatch `seq` into out (uint8 [n, row_bytes]), in the order of its ids."""
     def release(self, seq: int) -> None: ...
@@ -117,17 +131,20 @@ class Prefetcher:
     ) -> None: ...
     def counters(self) -> dict[str, int | float]:
         """Running totals since the start (see rudder.metrics for their meaning):
-        minibatches, ids_requested, rows_requested (remote, distinct per minibatch), rows_hit, rows_moved, rows_merged,
-        rows_replaced, rows_evicted, rows_read_unplanned; seconds_fetching, seconds_stalled; and gauges: capacity_rows,
-        cached_rows, window_rows, window_minibatches, window_bytes, waiting_bytes, staging_bytes_now, staging_bytes_peak.
+        minibatches, ids_requested, rows_requested (remote, distinct per minibatch), rows_hit, rows_moved,
+        rows_merged, rows_replaced, rows_evicted, rows_read_unplanned,
+        rows_refetched, rows_wasted, fetches_failed; seconds_fetching, seconds_stalled; and
+        gauges: capacity_rows, cached_rows, window_rows, window_minibatches, window_bytes, waiting_bytes,
+        staging_bytes_now, staging_bytes_peak.
         """
     def route_state(self) -> list[dict[str, object]]:
         """Per partition: transport in use, whether it is a fallback, and why."""
     def memory(self) -> dict[str, object]:
         """What the arenas got: bytes, page kind, pinned or the reason why not."""
     def drain_record(self) -> list[tuple[str, int, Ids]]:
-        """With record=True: every call that the ledger (window + policy) got since the last drain, in order. Its decisions
-        depend on nothing else, so that replaying the log gives exactly the same rows. (call, number, remote ids):
+        """With record=True: every call that the ledger (window + policy) got since the last drain, in order.
+        Its decisions depend on nothing else, so that replaying the log gives exactly the same rows. (call,
+        number, remote ids):
         ("foresee", minibatch, ids) | ("execute", minibatch, []) | ("read", 0, ids) | ("drop", 0, []) |
         ("capacity", rows, []) | ("depth", minibatches, []) | ("prior", 0, []) | ("invalidate", 0, ids).
         """
@@ -154,12 +171,15 @@ def replay(
     period: int = ...,
     alpha: float = ...,
 ) -> dict[str, int]:
-    """Replay a trace: minibatch t requests ids[offsets[t]:offsets[t + 1]] (C-contiguous, >= 0; repeats count once).
+    """Replay a trace: minibatch t requests ids[offsets[t]:offsets[t + 1]] (C-contiguous, >= 0; repeats count
+    once).
 
-    prior: worth (float32) or levels (uint8) per id. window: minibatches beyond the one executed, or until they
-    request window_rows, whichever is farther; tumbling: filled only when empty, and counting the one executed.
-    depth: minibatches for which a fetched row that was not kept still serves. prefill: static-* and score begin
-    with the rows of highest worth. observe: minibatches that static-frequency counts first. period, alpha: of score.
+    prior: worth (float32) or levels (uint8) per id. window: minibatches beyond the one executed, or until
+    they request window_rows, whichever is farther; tumbling: filled only when empty, and counting the one
+    executed.
+    depth: minibatches for which a fetched row that was not kept still serves. prefill: static-* and score
+    begin with the rows of highest worth. observe: minibatches that static-frequency counts first. period,
+    alpha: of score.
     Returns rows_requested, hits, merged, rows_moved, replacement_rows (part of rows_moved). Raises ConfigError.
     """
 
@@ -187,9 +207,10 @@ def replay_log(
     depth: int = ...,
     priors: Sequence[Prior] = ...,
 ) -> dict[str, int]:
-    """Replay the calls of a live run, as Prefetcher.drain_record gives them: with its settings, exactly its rows.
+    """Replay the calls of a live run, as Prefetcher.drain_record gives them: with its settings, exactly its
+    rows.
 
-    Ids lie in [0, id_space). priors: of the "prior" calls, in order; one that comes before every other call is what
-    the policy starts with. Returns what `replay` does. Raises ConfigError, and FormatError for a call that is unknown
-    or out of place.
+    Ids lie in [0, id_space). priors: of the "prior" calls, in order; one that comes before every other call
+    is what the policy starts with. Returns what `replay` does. Raises ConfigError, and FormatError for a call
+    that is unknown or out of place.
     """

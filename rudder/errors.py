@@ -48,7 +48,7 @@ class DeadlineError(TransportError, TimeoutError):
 
 
 class LaunchError(RudderError, RuntimeError):
-    """A job could not be started: a port is taken, a right or a program is missing, a host does not answer."""
+    """A job could not be started: a port is taken, a right or program is missing, a host does not answer."""
 
 
 class VerifyError(RudderError, AssertionError):
