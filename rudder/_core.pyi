@@ -180,7 +180,8 @@ def replay(
     depth: minibatches for which a fetched row that was not kept still serves. prefill: static-* and score
     begin with the rows of highest worth. observe: minibatches that static-frequency counts first. period,
     alpha: of score.
-    Returns rows_requested, hits, merged, rows_moved, replacement_rows (part of rows_moved). Raises ConfigError.
+    Returns rows_requested, hits, merged, rows_moved, replacement_rows (part of rows_moved).
+    Raises ConfigError.
     """
 
 @overload
