@@ -3,6 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# `agent` and `ucx` join as those parts come.
 EXTRAS := dgl,cli,dev
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
@@ -28,7 +29,7 @@ say = @printf '==> %s\n'
 NATIVE := CMakeLists.txt $(shell find csrc bindings 2>/dev/null)
 CXX_FILES = $(shell git ls-files -co --exclude-standard '*.h' '*.cc' '*.cpp' '*.cu' '*.cuh')
 
-.PHONY: help env demo test test-cpp test-python lint lint-ruff lint-mypy lint-format lint-tidy format bench asan tsan clean distclean
+.PHONY: help env demo test test-cpp test-python lint lint-ruff lint-mypy lint-format lint-tidy format bench bench-cpp bench-python asan tsan clean distclean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -40,7 +41,7 @@ help:
 	@echo 'make tsan     C++ tests under the thread sanitizer'
 	@echo 'make lint     ruff, mypy --strict, clang-format, clang-tidy'
 	@echo 'make format   apply ruff format and clang-format'
-	@echo 'make bench    microbenchmarks (need Google Benchmark)'
+	@echo 'make bench    benchmarks, the C++ ones where Google Benchmark is (FILTER=Gather: only those)'
 	@echo 'make clean    remove build folders and caches; `make distclean` removes .venv too'
 
 env: $(VENV)/.installed
@@ -111,15 +112,22 @@ lint-tidy: env
 format: env
 	@ruff check -q --fix-only . && ruff format -q . && clang-format -i $(CXX_FILES)
 
+# FILTER picks C++ benchmarks by a regular expression; without it the Python ones run after them.
+bench: bench-cpp $(if $(FILTER),,bench-python)
+
 ifeq ($(call have_header,benchmark/benchmark.h),yes)
-bench: env
+bench-cpp: env
 	$(say) 'C++ benchmarks'
 	@cmake --preset bench --log-level=WARNING && cmake --build --preset bench
-	@build/bench/benchmarks/rudder_benchmarks $(ARGS)
+	@build/bench/benchmarks/rudder_benchmarks $(if $(FILTER),--benchmark_filter='$(FILTER)') $(ARGS)
 else
-bench:
-	@echo 'Google Benchmark is missing (Debian: apt-get install libbenchmark-dev)' >&2; exit 1
+bench-cpp:
+	$(say) 'C++ benchmarks SKIPPED: Google Benchmark is missing (Debian: apt-get install libbenchmark-dev)'
 endif
+
+bench-python: env
+	$(say) 'features through the buffer against torch.index_select'
+	@$(BIN)/python benchmarks/feats_bench.py
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)/.installed
