@@ -51,7 +51,8 @@ inline Rows rows(const py::array& array, const char* what) {
 
 inline std::span<std::byte> writable(py::array& array, const char* what) {
   check_rows(array, what);
-  if (!array.writeable()) throw rudder::Error(rudder::ErrorCode::kConfig, std::string(what) + " must be writeable");
+  if (!array.writeable())
+    throw rudder::Error(rudder::ErrorCode::kConfig, std::string(what) + " must be writeable");
   return {static_cast<std::byte*>(array.mutable_data()), static_cast<std::size_t>(array.nbytes())};
 }
 

@@ -19,7 +19,8 @@ using namespace py::literals;
 namespace {
 
 std::chrono::nanoseconds seconds(double value) {
-  if (std::isnan(value) || value < 0) throw rudder::Error(rudder::ErrorCode::kConfig, "a time must not be negative");
+  if (std::isnan(value) || value < 0)
+    throw rudder::Error(rudder::ErrorCode::kConfig, "a time must not be negative");
   // Beyond some 100 years it means "as long as it takes".
   constexpr double kForever = 3e9;
   return value >= kForever ? std::chrono::nanoseconds::max()
@@ -37,7 +38,8 @@ std::size_t amount(std::int64_t value, const char* what) {
   return static_cast<std::size_t>(value);
 }
 
-// The core's prefetcher with what Python must keep alive for it. Closes without the GIL, since a pull may need it.
+// The core's prefetcher with what Python must keep alive for it. Closes without the GIL, since a pull may
+// need it.
 class Held {
  public:
   Held(const rudder::PrefetcherConfig& config, py::object local_rows)
@@ -56,9 +58,10 @@ class Held {
 std::shared_ptr<Held> make(rudder::TableId table, std::int64_t row_bytes, const arrays::Ids& part_starts,
                            std::int32_t local_part, const py::object& local_rows,
                            std::vector<std::vector<std::shared_ptr<rudder::Transport>>> routes,
-                           std::int64_t capacity_rows, std::int64_t window_rows, std::int64_t depth, std::string policy,
-                           const std::shared_ptr<rudder::Prior>& prior, std::int64_t staging_bytes, double deadline_s,
-                           std::int64_t threads, bool record, bool prefill, std::uint32_t period, double alpha) {
+                           std::int64_t capacity_rows, std::int64_t window_rows, std::int64_t depth,
+                           std::string policy, const std::shared_ptr<rudder::Prior>& prior,
+                           std::int64_t staging_bytes, double deadline_s, std::int64_t threads, bool record,
+                           bool prefill, std::uint32_t period, double alpha) {
   rudder::PrefetcherConfig config;
   config.table = table;
   config.row_bytes = amount(row_bytes, "row_bytes");
@@ -67,10 +70,12 @@ std::shared_ptr<Held> make(rudder::TableId table, std::int64_t row_bytes, const 
   if (!local_rows.is_none()) {
     const arrays::Rows rows = arrays::rows(py::cast<py::array>(local_rows), "local_rows");
     const rudder::PartMap parts(config.part_starts, config.local_part);
-    if (rows.row_bytes != config.row_bytes || static_cast<std::int64_t>(rows.count) != parts.rows(config.local_part))
+    if (rows.row_bytes != config.row_bytes ||
+        static_cast<std::int64_t>(rows.count) != parts.rows(config.local_part))
       throw rudder::Error(rudder::ErrorCode::kConfig,
-                          "local_rows has shape [" + std::to_string(rows.count) + ", " + std::to_string(rows.row_bytes) +
-                              "]; the local partition has " + std::to_string(parts.rows(config.local_part)) + " rows of " +
+                          "local_rows has shape [" + std::to_string(rows.count) + ", " +
+                              std::to_string(rows.row_bytes) + "]; the local partition has " +
+                              std::to_string(parts.rows(config.local_part)) + " rows of " +
                               std::to_string(config.row_bytes) + " bytes");
     config.local_rows = rows.data;
   }
@@ -93,10 +98,11 @@ std::shared_ptr<Held> make(rudder::TableId table, std::int64_t row_bytes, const 
 py::dict counters(Held& self) {
   const rudder::Counters c = (*self).counters();
   return py::dict("minibatches"_a = c.minibatches, "ids_requested"_a = c.ids_requested,
-                  "rows_requested"_a = c.rows_requested, "rows_hit"_a = c.rows_hit, "rows_moved"_a = c.rows_moved,
-                  "rows_merged"_a = c.rows_merged, "rows_replaced"_a = c.rows_replaced,
-                  "rows_evicted"_a = c.rows_evicted, "rows_read_unplanned"_a = c.rows_read_unplanned,
-                  "rows_refetched"_a = c.rows_refetched, "rows_wasted"_a = c.rows_wasted, "fetches_failed"_a = c.fetches_failed,
+                  "rows_requested"_a = c.rows_requested, "rows_hit"_a = c.rows_hit,
+                  "rows_moved"_a = c.rows_moved, "rows_merged"_a = c.rows_merged,
+                  "rows_replaced"_a = c.rows_replaced, "rows_evicted"_a = c.rows_evicted,
+                  "rows_read_unplanned"_a = c.rows_read_unplanned, "rows_refetched"_a = c.rows_refetched,
+                  "rows_wasted"_a = c.rows_wasted, "fetches_failed"_a = c.fetches_failed,
                   "seconds_fetching"_a = c.seconds_fetching, "seconds_stalled"_a = c.seconds_stalled,
                   "capacity_rows"_a = c.capacity_rows, "cached_rows"_a = c.cached_rows,
                   "window_rows"_a = c.window_rows, "window_minibatches"_a = c.window_minibatches,
@@ -107,7 +113,8 @@ py::dict counters(Held& self) {
 py::list route_state(Held& self) {
   py::list states;
   for (const rudder::RouteState& state : (*self).routes())
-    states.append(py::dict("transport"_a = state.transport, "fallback"_a = state.fallback, "why"_a = state.why));
+    states.append(
+        py::dict("transport"_a = state.transport, "fallback"_a = state.fallback, "why"_a = state.why));
   return states;
 }
 
@@ -120,8 +127,9 @@ py::dict memory(Held& self) {
 py::list drain_record(Held& self) {
   py::list calls;
   for (const rudder::LedgerCall& call : (*self).drain_record())
-    calls.append(py::make_tuple(std::string(call.call), call.number,
-                                arrays::from({reinterpret_cast<const std::int64_t*>(call.ids.data()), call.ids.size()})));
+    calls.append(py::make_tuple(
+        std::string(call.call), call.number,
+        arrays::from({reinterpret_cast<const std::int64_t*>(call.ids.data()), call.ids.size()})));
   return calls;
 }
 
@@ -130,11 +138,11 @@ py::list drain_record(Held& self) {
 void register_prefetcher(py::module_& m) {
   const auto forever = std::numeric_limits<double>::infinity();
   py::class_<Held, std::shared_ptr<Held>>(m, "Prefetcher")
-      .def(py::init(&make), py::kw_only(), "table"_a, "row_bytes"_a, "part_starts"_a, "local_part"_a, "local_rows"_a,
-           "routes"_a, "capacity_rows"_a, "window_rows"_a, "depth"_a = 2, "policy"_a = "lookahead",
-           "prior"_a = std::shared_ptr<rudder::Prior>(), "staging_bytes"_a = std::int64_t{256} << 20,
-           "deadline_s"_a = 30.0, "threads"_a = 1, "record"_a = false, "prefill"_a = false, "period"_a = 32,
-           "alpha"_a = 0.05)
+      .def(py::init(&make), py::kw_only(), "table"_a, "row_bytes"_a, "part_starts"_a, "local_part"_a,
+           "local_rows"_a, "routes"_a, "capacity_rows"_a, "window_rows"_a, "depth"_a = 2,
+           "policy"_a = "lookahead", "prior"_a = std::shared_ptr<rudder::Prior>(),
+           "staging_bytes"_a = std::int64_t{256} << 20, "deadline_s"_a = 30.0, "threads"_a = 1,
+           "record"_a = false, "prefill"_a = false, "period"_a = 32, "alpha"_a = 0.05)
       .def(
           "submit",
           [](Held& self, const arrays::Ids& ids, std::int64_t waiting_bytes) {
@@ -178,7 +186,8 @@ void register_prefetcher(py::module_& m) {
           },
           "ids"_a, "out"_a)
       .def(
-          "drop_pending", [](Held& self) { return (*self).drop_pending(); }, py::call_guard<py::gil_scoped_release>())
+          "drop_pending", [](Held& self) { return (*self).drop_pending(); },
+          py::call_guard<py::gil_scoped_release>())
       .def(
           "invalidate",
           [](Held& self, const std::optional<arrays::Ids>& ids) {
@@ -204,11 +213,11 @@ void register_prefetcher(py::module_& m) {
             (*self).steer(steering);
           },
           py::kw_only(), "capacity_rows"_a = py::none(), "window_rows"_a = py::none(), "depth"_a = py::none(),
-          "staging_bytes"_a = py::none(), "prior"_a = std::shared_ptr<rudder::Prior>(), "replace"_a = py::none())
+          "staging_bytes"_a = py::none(), "prior"_a = std::shared_ptr<rudder::Prior>(),
+          "replace"_a = py::none())
       .def("counters", &counters)
       .def("route_state", &route_state)
       .def("memory", &memory)
       .def("drain_record", &drain_record)
-      .def(
-          "close", [](Held& self) { (*self).close(); }, py::call_guard<py::gil_scoped_release>());
+      .def("close", [](Held& self) { (*self).close(); }, py::call_guard<py::gil_scoped_release>());
 }

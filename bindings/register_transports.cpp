@@ -13,7 +13,8 @@ namespace {
 // A Python callable that may be dropped on any thread, also while the interpreter goes down.
 std::shared_ptr<py::function> keep(py::function function) {
   return {new py::function(std::move(function)), [](py::function* kept) {
-            if (Py_IsInitialized() == 0) return;  // leaked on purpose: there is no interpreter left to free it in
+            if (Py_IsInitialized() == 0)
+              return;  // leaked on purpose: there is no interpreter left to free it in
             const py::gil_scoped_acquire gil;
             delete kept;
           }};
@@ -64,14 +65,15 @@ void register_transports(py::module_& m) {
                          .fail = std::move(fail),
                          .after = after});
           },
-          py::kw_only(), py::arg("delay_s") = 0.0, py::arg("stall") = false, py::arg("fail") = "", py::arg("after") = 0);
+          py::kw_only(), py::arg("delay_s") = 0.0, py::arg("stall") = false, py::arg("fail") = "",
+          py::arg("after") = 0);
 
   py::class_<rudder::Shm, Transport, std::shared_ptr<rudder::Shm>>(m, "ShmTransport")
       .def(py::init<>())
       .def(
           "attach",
-          [](rudder::Shm& self, std::int32_t peer, rudder::TableId table, const std::string& segment, std::size_t rows,
-             std::size_t row_bytes, std::size_t offset) {
+          [](rudder::Shm& self, std::int32_t peer, rudder::TableId table, const std::string& segment,
+             std::size_t rows, std::size_t row_bytes, std::size_t offset) {
             self.attach(static_cast<rudder::PartId>(peer), table, segment, rows, row_bytes, offset);
           },
           py::arg("peer"), py::arg("table"), py::arg("segment"), py::arg("rows"), py::arg("row_bytes"),
@@ -80,12 +82,13 @@ void register_transports(py::module_& m) {
   py::class_<rudder::Callback, Transport, std::shared_ptr<rudder::Callback>>(m, "CallbackTransport")
       .def(py::init([](std::string name, py::function pull) {
              // The last owner may let go with the GIL held, while a pull that is running needs it.
-             return std::shared_ptr<rudder::Callback>(new rudder::Callback(std::move(name), pull_through(std::move(pull))),
-                                                      [](rudder::Callback* transport) {
-                                                        if (PyGILState_Check() == 0) return delete transport;
-                                                        const py::gil_scoped_release release;
-                                                        delete transport;
-                                                      });
+             return std::shared_ptr<rudder::Callback>(
+                 new rudder::Callback(std::move(name), pull_through(std::move(pull))),
+                 [](rudder::Callback* transport) {
+                   if (PyGILState_Check() == 0) return delete transport;
+                   const py::gil_scoped_release release;
+                   delete transport;
+                 });
            }),
            py::arg("name"), py::arg("pull"));
 }

@@ -71,7 +71,8 @@ FetchEngine::FetchEngine(FetchConfig config, Done done)
       done_(std::move(done)),
       inbox_(std::make_shared<Inbox>()),
       deadline_(config.deadline) {
-  if (config.deadline <= std::chrono::nanoseconds(0)) throw Error(ErrorCode::kConfig, "the deadline must be positive");
+  if (config.deadline <= std::chrono::nanoseconds(0))
+    throw Error(ErrorCode::kConfig, "the deadline must be positive");
   for (std::size_t part = 0; part < config.routes.size(); ++part) {
     Ladder ladder;
     std::string why;
@@ -132,8 +133,10 @@ void FetchEngine::start(FetchId id, std::vector<Gather> gathers, Grouping groupi
     for (Gather& gather : gathers) {
       const Ladder& ladder = ladders_[static_cast<std::size_t>(value(gather.peer))];
       const auto& transport = ladder.routes[ladder.now];
-      auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == transport; });
-      if (group == groups.end() || grouping == Grouping::kByPartition) group = groups.insert(groups.end(), {transport, {}});
+      auto group =
+          std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == transport; });
+      if (group == groups.end() || grouping == Grouping::kByPartition)
+        group = groups.insert(groups.end(), {transport, {}});
       group->second.push_back(std::move(gather));
     }
   }
@@ -189,11 +192,11 @@ void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why
       std::vector<std::int64_t> ids;
       for (std::size_t i = 0; i < std::min(kIdsInError, gather.rows.size()); ++i)
         ids.push_back(part_starts_[part] + gather.rows[i]);
-      error = std::make_shared<const Failure>(
-          Failure{code,
-                  std::to_string(gather.rows.size()) + " rows of " + who + " could not be fetched: " + why +
-                      "; no other transport is left for it",
-                  static_cast<std::int32_t>(part), std::move(ids)});
+      error = std::make_shared<const Failure>(Failure{code,
+                                                      std::to_string(gather.rows.size()) + " rows of " + who +
+                                                          " could not be fetched: " + why +
+                                                          "; no other transport is left for it",
+                                                      static_cast<std::int32_t>(part), std::move(ids)});
       break;
     }
   }

@@ -1,8 +1,10 @@
-// The fetch engine: takes the rows that a minibatch misses, grouped by the partition that owns them, and has them gathered
-// by transports. Each partition has a ladder of routes: when the first fails or misses its deadline, the rows move to the
-// next and stay there; when the last one fails, the fetch ends in an error naming partition and ids. Nothing waits for ever.
+// The fetch engine: takes the rows that a minibatch misses, grouped by the partition that owns them, and has
+// them gathered by transports. Each partition has a ladder of routes: when the first fails or misses its
+// deadline, the rows move to the next and stay there; when the last one fails, the fetch ends in an error
+// naming partition and ids. Nothing waits for ever.
 //
-// One progress thread owns all state; `fetch` may be called from any thread; `done` is called on the progress thread.
+// One progress thread owns all state; `fetch` may be called from any thread; `done` is called on the progress
+// thread.
 #pragma once
 
 #include <chrono>
@@ -25,16 +27,16 @@ namespace rudder {
 struct FetchConfig {
   TableId table = 0;
   std::size_t row_bytes = 0;
-  std::vector<std::int64_t> part_starts;                          // partition p owns ids [starts[p], starts[p+1])
-  std::vector<std::vector<std::shared_ptr<Transport>>> routes;    // by partition, best first
-  std::chrono::nanoseconds deadline{std::chrono::seconds(30)};    // of one transport's attempt
+  std::vector<std::int64_t> part_starts;  // partition p owns ids [starts[p], starts[p+1])
+  std::vector<std::vector<std::shared_ptr<Transport>>> routes;  // by partition, best first
+  std::chrono::nanoseconds deadline{std::chrono::seconds(30)};  // of one transport's attempt
 };
 
 // State of a partition's ladder.
 struct RouteState {
   std::string transport;  // in use; empty for a partition without routes
   bool fallback = false;
-  std::string why;        // why the better ones are not
+  std::string why;  // why the better ones are not
 };
 
 class FetchEngine {
@@ -47,8 +49,8 @@ class FetchEngine {
   FetchEngine(FetchConfig config, Done done);
   ~FetchEngine();
 
-  // gathers[i].peer etc. name rows of one partition each; `done(id, ...)` follows exactly once, unless the engine is closed.
-  // REQUIRES a route to each peer.
+  // gathers[i].peer etc. name rows of one partition each; `done(id, ...)` follows exactly once, unless the
+  // engine is closed. REQUIRES a route to each peer.
   void fetch(FetchId id, std::vector<Gather> gathers);
 
   std::vector<RouteState> routes() const;

@@ -6,7 +6,8 @@
 namespace rudder {
 namespace {
 
-// Bytes per piece of work: large enough that handing it out costs nothing, small enough that threads finish together.
+// Bytes per piece of work: large enough that handing it out costs nothing, small enough that threads finish
+// together.
 constexpr std::size_t kGrainBytes = std::size_t{256} << 10;
 // Rows ahead whose first lines are requested: covers a DRAM access; the hardware follows from there.
 constexpr std::size_t kPrefetchAhead = 8;
@@ -40,7 +41,8 @@ void Minibatch::number(std::span<const std::uint32_t> numbers) {
     if ((place & kRemote) != 0) place = kRemote | numbers[next++];
 }
 
-void Minibatch::copy(const std::byte* local_rows, std::size_t row_bytes, std::byte* out, ThreadPool& pool) const {
+void Minibatch::copy(const std::byte* local_rows, std::size_t row_bytes, std::byte* out,
+                     ThreadPool& pool) const {
   const std::size_t grain = std::max<std::size_t>(1, kGrainBytes / row_bytes);
   pool.split(places.size(), grain, [&](std::size_t begin, std::size_t end) {
     switch (row_bytes) {

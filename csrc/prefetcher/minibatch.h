@@ -1,5 +1,5 @@
-// One minibatch on its way through the prefetcher: where each of its rows can be read. Built by the owner thread; read by
-// the trainer once it is ready.
+// One minibatch on its way through the prefetcher: where each of its rows can be read. Built by the owner
+// thread; read by the trainer once it is ready.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,8 @@ struct Minibatch {
   std::vector<std::shared_ptr<Staged>> holds;  // the staging memory that `where` points into
   std::vector<SlotId> pins;                    // seq 0 only: slots pinned until it is done
   std::size_t hits = 0, merged = 0, misses = 0;
-  // Fetches that failed before anybody took the minibatch: their rows are asked for once more when somebody does.
+  // Fetches that failed before anybody took the minibatch: their rows are asked for once more when somebody
+  // does.
   std::vector<std::shared_ptr<Staged>> failed;
   // Shared while rows are copied, unique while `where` changes; taken under the prefetcher's mutex.
   std::shared_mutex moving;
@@ -44,7 +45,8 @@ struct Minibatch {
   // Writes the numbers of distinct rows, in order, into the places that are marked remote.
   void number(std::span<const std::uint32_t> numbers);
 
-  // Copies the rows in the order of the request, with the pool's threads. REQUIRES `moving` held shared, and ready.
+  // Copies the rows in the order of the request, with the pool's threads. REQUIRES `moving` held shared, and
+  // ready.
   void copy(const std::byte* local_rows, std::size_t row_bytes, std::byte* out, ThreadPool& pool) const;
 };
 

@@ -136,8 +136,9 @@ void Prefetcher::invalidate_now(std::span<const NodeId> ids) {
   }
 }
 
-// Nobody waited for the rows when their fetch failed, so nobody was told. A peer that was slow or away (at a barrier, or
-// restarted) deserves a second attempt now that they are needed; only this one's failure is the trainer's.
+// Nobody waited for the rows when their fetch failed, so nobody was told. A peer that was slow or away (at a
+// barrier, or restarted) deserves a second attempt now that they are needed; only this one's failure is the
+// trainer's.
 void Prefetcher::retry(const BatchPtr& batch) {
   if (batch->failed.empty()) return;
   std::vector<std::size_t> rows;
@@ -149,7 +150,8 @@ void Prefetcher::retry(const BatchPtr& batch) {
   refetch(batch, rows, settled);
 }
 
-// Fetches these rows of a placed minibatch again; `settled` of the fetches that it waits for are replaced by this one.
+// Fetches these rows of a placed minibatch again; `settled` of the fetches that it waits for are replaced by
+// this one.
 void Prefetcher::refetch(const BatchPtr& batch, std::span<const std::size_t> rows, std::size_t settled) {
   RowStore::Order order;
   {
@@ -218,7 +220,8 @@ void Prefetcher::publish() {
   count_.window_rows = ledger_.window().rows();
   count_.window_minibatches = ledger_.window().minibatches();
   count_.window_bytes = ledger_.bytes();
-  for (const BatchPtr& batch : unplanned_) count_.window_bytes += batch->places.capacity() * sizeof(batch->places[0]);
+  for (const BatchPtr& batch : unplanned_)
+    count_.window_bytes += batch->places.capacity() * sizeof(batch->places[0]);
   count_.staging_bytes_now = store_.staging_bytes();
   const std::lock_guard lock(mutex_);
   queued_rows_ -= std::exchange(foreseen_, 0);

@@ -15,10 +15,12 @@ constexpr std::chrono::milliseconds kPollEvery{100};
 const PrefetcherConfig& checked(const PrefetcherConfig& config) {
   const auto fail = [](const std::string& what) { throw Error(ErrorCode::kConfig, what); };
   const PartMap parts(config.part_starts, config.local_part);
-  if (config.routes.size() != static_cast<std::size_t>(parts.parts())) fail("routes must have one entry per partition");
+  if (config.routes.size() != static_cast<std::size_t>(parts.parts()))
+    fail("routes must have one entry per partition");
   if (parts.rows(parts.local()) > 0 && config.local_rows == nullptr)
     fail("the local partition has rows, but local_rows is missing");
-  if (parts.rows(parts.local()) >= std::int64_t{Minibatch::kRemote}) fail("a partition holds at most 2^31 - 1 rows");
+  if (parts.rows(parts.local()) >= std::int64_t{Minibatch::kRemote})
+    fail("a partition holds at most 2^31 - 1 rows");
   for (std::int32_t p = 0; p < parts.parts(); ++p) {
     const auto part = static_cast<PartId>(p);
     if (part != parts.local() && parts.rows(part) > 0 && config.routes[static_cast<std::size_t>(p)].empty())
@@ -49,15 +51,15 @@ Prefetcher::Prefetcher(const PrefetcherConfig& config)
       staging_bytes_(config.staging_bytes),
       window_rows_(config.window_rows),
       pool_(config.threads) {
-  engine_ = std::make_unique<FetchEngine>(
-      FetchConfig{.table = config.table,
-                  .row_bytes = config.row_bytes,
-                  .part_starts = config.part_starts,
-                  .routes = config.routes,
-                  .deadline = config.deadline},
-      [this](FetchEngine::FetchId id, FailurePtr error) {
-        post([this, id, error = std::move(error)] { on_fetched(id, error); });
-      });
+  engine_ =
+      std::make_unique<FetchEngine>(FetchConfig{.table = config.table,
+                                                .row_bytes = config.row_bytes,
+                                                .part_starts = config.part_starts,
+                                                .routes = config.routes,
+                                                .deadline = config.deadline},
+                                    [this](FetchEngine::FetchId id, FailurePtr error) {
+                                      post([this, id, error = std::move(error)] { on_fetched(id, error); });
+                                    });
   publish();
   owner_ = std::thread([this] { own(); });
 }
@@ -114,8 +116,9 @@ Prefetcher::BatchPtr Prefetcher::split(std::span<const NodeId> ids, std::vector<
   batch->places.resize(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (value(ids[i]) < 0 || value(ids[i]) >= parts_.ids())
-      throw Error(ErrorCode::kOutOfRange, "id " + std::to_string(value(ids[i])) + " at position " + std::to_string(i) +
-                                              " is outside the table of " + std::to_string(parts_.ids()) + " rows");
+      throw Error(ErrorCode::kOutOfRange, "id " + std::to_string(value(ids[i])) + " at position " +
+                                              std::to_string(i) + " is outside the table of " +
+                                              std::to_string(parts_.ids()) + " rows");
     if (parts_.is_local(ids[i])) {
       batch->places[i] = static_cast<std::uint32_t>(parts_.row_of(ids[i], parts_.local()));
     } else {
@@ -164,8 +167,8 @@ Prefetcher::BatchPtr Prefetcher::find_batch(Seq seq) const {
   check_open();
   const auto it = batches_.find(seq);
   if (it == batches_.end())
-    throw Error(ErrorCode::kState,
-                "minibatch " + std::to_string(seq) + " is not waiting: it was released, dropped or never submitted");
+    throw Error(ErrorCode::kState, "minibatch " + std::to_string(seq) +
+                                       " is not waiting: it was released, dropped or never submitted");
   return it->second;
 }
 
@@ -192,8 +195,8 @@ void Prefetcher::wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch&
   seconds_stalled_ += std::chrono::duration<double>(Clock::now() - began).count();
   check_open();
   if (!batch.ready())
-    throw Error(ErrorCode::kDeadline,
-                "the rows of minibatch " + std::to_string(batch.seq) + " did not arrive within the time given");
+    throw Error(ErrorCode::kDeadline, "the rows of minibatch " + std::to_string(batch.seq) +
+                                          " did not arrive within the time given");
   if (batch.error) batch.error->raise();
 }
 
@@ -218,7 +221,8 @@ void Prefetcher::check_out(const Minibatch& batch, std::span<std::byte> out) con
   const std::size_t wanted = batch.places.size() * row_bytes_;
   if (out.size() != wanted)
     throw Error(ErrorCode::kConfig, "the destination has " + std::to_string(out.size()) + " bytes; " +
-                                        std::to_string(batch.places.size()) + " rows need " + std::to_string(wanted));
+                                        std::to_string(batch.places.size()) + " rows need " +
+                                        std::to_string(wanted));
 }
 
 void Prefetcher::copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, std::span<std::byte> out) {
@@ -232,7 +236,8 @@ void Prefetcher::gather(Seq seq, std::span<std::byte> out, const Poll& poll) {
   std::unique_lock lock(mutex_);
   const BatchPtr batch = find_batch(seq);
   if (seq > asked_for_)
-    throw Error(ErrorCode::kState, "minibatch " + std::to_string(seq) + " must be taken before its rows are gathered");
+    throw Error(ErrorCode::kState,
+                "minibatch " + std::to_string(seq) + " must be taken before its rows are gathered");
   check_out(*batch, out);
   wait_ready(lock, *batch, std::nullopt, poll);
   copy(lock, *batch, out);
@@ -292,7 +297,8 @@ std::size_t Prefetcher::drop_pending() {
         std::make_shared<const Failure>(Failure{ErrorCode::kState, "the minibatch was dropped", -1, {}});
     const std::size_t unplanned = unplanned_.size();
     unplanned_.clear();
-    for (auto it = planned_.upper_bound(taken_); it != planned_.end(); it = planned_.erase(it)) take_back(*it->second);
+    for (auto it = planned_.upper_bound(taken_); it != planned_.end(); it = planned_.erase(it))
+      take_back(*it->second);
     const std::lock_guard lock(mutex_);
     waiting_minibatches_ -= unplanned;
     for (auto it = batches_.upper_bound(taken_); it != batches_.end(); it = batches_.erase(it)) {
@@ -311,7 +317,8 @@ void Prefetcher::invalidate(std::optional<std::span<const NodeId>> ids) {
     std::vector<NodeId> stale = all ? ledger_.tracked_ids() : remote;
     // Rows that only minibatches on their way still hold: an earlier invalidation may have untracked them.
     if (all)
-      for (const auto& [seq, batch] : planned_) stale.insert(stale.end(), batch->ids.begin(), batch->ids.end());
+      for (const auto& [seq, batch] : planned_)
+        stale.insert(stale.end(), batch->ids.begin(), batch->ids.end());
     note("invalidate", 0, stale);
     invalidate_now(stale);
   });

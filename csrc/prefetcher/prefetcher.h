@@ -1,8 +1,10 @@
-// The prefetcher of one table: composes ledger (window + policy), buffer, staging and fetch engine, and holds no algorithm
-// of its own. One owner thread keeps all metadata; samplers submit minibatches, trainers take them in order, and stages
-// never block one another: sampling ahead, fetching and training overlap, with back-pressure in rows and bytes.
+// The prefetcher of one table: composes ledger (window + policy), buffer, staging and fetch engine, and holds
+// no algorithm of its own. One owner thread keeps all metadata; samplers submit minibatches, trainers take
+// them in order, and stages never block one another: sampling ahead, fetching and training overlap, with
+// back-pressure in rows and bytes.
 //
-// Any method may be called from any thread. Rows of a taken minibatch stay where they are until a later one is taken.
+// Any method may be called from any thread. Rows of a taken minibatch stay where they are until a later one
+// is taken.
 #pragma once
 
 #include <chrono>
@@ -36,28 +38,31 @@ struct PrefetcherConfig {
   PartId local_part{};
   const std::byte* local_rows = nullptr;  // the local shard; may be null when it has no rows
   std::vector<std::vector<std::shared_ptr<Transport>>> routes;  // by partition, best first
-  PolicyConfig policy;                    // capacity in rows; the buffer's memory is sized by it
-  std::size_t window_rows = 0;            // remote requests to keep waiting beyond the minibatch in use
-  std::size_t depth = 2;                  // minibatches fetched ahead of the one in use, >= 1
-  std::size_t staging_bytes = std::size_t{256} << 20;  // of rows fetched and waiting; one minibatch always passes
+  PolicyConfig policy;          // capacity in rows; the buffer's memory is sized by it
+  std::size_t window_rows = 0;  // remote requests to keep waiting beyond the minibatch in use
+  std::size_t depth = 2;        // minibatches fetched ahead of the one in use, >= 1
+  std::size_t staging_bytes = std::size_t{256}
+                              << 20;  // of rows fetched and waiting; one minibatch always passes
   std::chrono::nanoseconds deadline{std::chrono::seconds(30)};
-  std::size_t threads = 1;                // that copy rows into a batch, the caller's counted
-  bool record = false;                    // keep the ledger's calls for drain_record()
+  std::size_t threads = 1;  // that copy rows into a batch, the caller's counted
+  bool record = false;      // keep the ledger's calls for drain_record()
   Arena::Options arena;
 };
 
 // Running totals and present sizes; see prefetcher.cc for who counts what.
 struct Counters {
-  std::uint64_t minibatches = 0;          // planned
-  std::uint64_t ids_requested = 0;        // local ones and repetitions included
-  std::uint64_t rows_requested = 0;       // remote, distinct per minibatch
+  std::uint64_t minibatches = 0;     // planned
+  std::uint64_t ids_requested = 0;   // local ones and repetitions included
+  std::uint64_t rows_requested = 0;  // remote, distinct per minibatch
   std::uint64_t rows_hit = 0, rows_moved = 0, rows_merged = 0, rows_replaced = 0, rows_evicted = 0;
   std::uint64_t rows_read_unplanned = 0;  // remote rows requested by reads outside the window
-  std::uint64_t rows_refetched = 0;       // of rows_moved: fetched again, because their source was written to or a fetch failed
-  std::uint64_t rows_wasted = 0;          // of rows_moved: for minibatches that were dropped, and are counted nowhere else
+  std::uint64_t rows_refetched =
+      0;  // of rows_moved: fetched again, because their source was written to or a fetch failed
+  std::uint64_t rows_wasted =
+      0;  // of rows_moved: for minibatches that were dropped, and are counted nowhere else
   std::uint64_t fetches_failed = 0;
-  double seconds_fetching = 0;            // with at least one fetch under way
-  double seconds_stalled = 0;             // trainers waiting in take() and read()
+  double seconds_fetching = 0;  // with at least one fetch under way
+  double seconds_stalled = 0;   // trainers waiting in take() and read()
   // now:
   std::size_t capacity_rows = 0, cached_rows = 0, window_rows = 0, window_minibatches = 0;
   std::size_t window_bytes = 0, waiting_bytes = 0, staging_bytes_now = 0, staging_bytes_peak = 0;
@@ -92,12 +97,12 @@ class Prefetcher {
   // Waits until the window wants another minibatch; false on timeout. Throws Error(kClosed).
   bool wait_room(std::chrono::nanoseconds timeout);
 
-  // Waits until the minibatch's rows are here, and releases every earlier one. Throws FetchError, Error(kState) for a
-  // number that was dropped, released or never given, Error(kClosed), Error(kDeadline) after `timeout`.
-  // A fetch that failed ahead of time is tried once more first.
+  // Waits until the minibatch's rows are here, and releases every earlier one. Throws FetchError,
+  // Error(kState) for a number that was dropped, released or never given, Error(kClosed), Error(kDeadline)
+  // after `timeout`. A fetch that failed ahead of time is tried once more first.
   void take(Seq seq, std::chrono::nanoseconds timeout, const Poll& poll = {});
-  // Copies the rows of a taken minibatch, in the order of its ids. Throws Error(kState) before take(), Error(kConfig)
-  // unless out holds exactly ids x row_bytes.
+  // Copies the rows of a taken minibatch, in the order of its ids. Throws Error(kState) before take(),
+  // Error(kConfig) unless out holds exactly ids x row_bytes.
   void gather(Seq seq, std::span<std::byte> out, const Poll& poll = {});
   void release(Seq seq);
   // Rows of any ids, now. Throws as submit and take do.
@@ -105,7 +110,8 @@ class Prefetcher {
 
   // Forgets minibatches submitted but not taken; returns how many.
   std::size_t drop_pending();
-  // The source's rows changed: what is buffered of them goes, what is staged is fetched anew. nullopt: all rows.
+  // The source's rows changed: what is buffered of them goes, what is staged is fetched anew. nullopt: all
+  // rows.
   void invalidate(std::optional<std::span<const NodeId>> ids);
   void steer(const Steering& steering);
 
@@ -126,12 +132,12 @@ class Prefetcher {
   BatchPtr split(std::span<const NodeId> ids, std::vector<NodeId>& remote) const;
   void post(std::function<void()> command);
   void post_and_wait(std::function<void()> command);
-  BatchPtr find_batch(Seq seq) const;                  // REQUIRES mutex_
-  void wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch& batch, std::optional<Clock::time_point> until,
-                  const Poll& poll);
+  BatchPtr find_batch(Seq seq) const;  // REQUIRES mutex_
+  void wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch& batch,
+                  std::optional<Clock::time_point> until, const Poll& poll);
   void copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, std::span<std::byte> out);
   void check_out(const Minibatch& batch, std::span<std::byte> out) const;
-  void check_open() const;                             // REQUIRES mutex_
+  void check_open() const;  // REQUIRES mutex_
 
   // -- the owner thread
   void own();
@@ -156,8 +162,8 @@ class Prefetcher {
   // -- owner thread only
   Ledger ledger_;
   RowStore store_;
-  std::deque<BatchPtr> unplanned_;    // parallel to the ledger's window
-  std::map<Seq, BatchPtr> planned_;   // planned and not released
+  std::deque<BatchPtr> unplanned_;   // parallel to the ledger's window
+  std::map<Seq, BatchPtr> planned_;  // planned and not released
   std::map<FetchEngine::FetchId, std::shared_ptr<Staged>> fetching_;
   std::size_t depth_;
   std::size_t staging_bytes_;
@@ -174,7 +180,7 @@ class Prefetcher {
   std::deque<std::function<void()>> commands_;
   std::map<Seq, BatchPtr> batches_;  // submitted and not released
   Seq next_seq_ = 1;
-  Seq asked_for_ = 0;  // the newest minibatch that take() was called for
+  Seq asked_for_ = 0;                    // the newest minibatch that take() was called for
   std::size_t queued_rows_ = 0;          // requests in commands_, not yet in the window
   std::size_t waiting_minibatches_ = 0;  // submitted, not planned
   std::size_t waiting_bytes_ = 0;

@@ -4,13 +4,15 @@
 
 namespace rudder {
 
-RowStore::RowStore(const PartMap& parts, TableId table, std::size_t slots, std::size_t row_bytes, Arena::Options arena)
+RowStore::RowStore(const PartMap& parts, TableId table, std::size_t slots, std::size_t row_bytes,
+                   Arena::Options arena)
     : parts_(parts), table_(table), buffer_(slots, row_bytes, arena), filler_(slots, nullptr) {}
 
 void RowStore::hold(Minibatch& batch, Staged& staged) {
   // Few fetches, and neighbouring rows mostly share one: look from the back.
   const auto same = [&](const StagedPtr& held) { return held.get() == &staged; };
-  if (std::none_of(batch.holds.rbegin(), batch.holds.rend(), same)) batch.holds.push_back(staged.shared_from_this());
+  if (std::none_of(batch.holds.rbegin(), batch.holds.rend(), same))
+    batch.holds.push_back(staged.shared_from_this());
 }
 
 void RowStore::want(RowKey row, const std::byte* from, Staged& staged) {

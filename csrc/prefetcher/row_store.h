@@ -1,9 +1,10 @@
-// Where every remote row can be read: its buffer slot, or the staging of a fetch. Carries out the ledger's verdicts: frees
-// the slots of evicted rows, lays out what must be fetched, and moves arrived rows into their slots when nobody reads the
-// slot's old row any more. Until then readers go to the staging place, so nothing ever waits for a copy.
+// Where every remote row can be read: its buffer slot, or the staging of a fetch. Carries out the ledger's
+// verdicts: frees the slots of evicted rows, lays out what must be fetched, and moves arrived rows into their
+// slots when nobody reads the slot's old row any more. Until then readers go to the staging place, so nothing
+// ever waits for a copy.
 //
-// A row costs one copy from the network into staging, one from there into the batch, and one more only if it is kept.
-// Thread-safety: none (the owner thread), but for the row bytes.
+// A row costs one copy from the network into staging, one from there into the batch, and one more only if it
+// is kept. Thread-safety: none (the owner thread), but for the row bytes.
 #pragma once
 
 #include <deque>
@@ -31,7 +32,8 @@ class RowStore {
     std::vector<Gather> gathers;  // one per partition
   };
 
-  RowStore(const PartMap& parts, TableId table, std::size_t slots, std::size_t row_bytes, Arena::Options arena);
+  RowStore(const PartMap& parts, TableId table, std::size_t slots, std::size_t row_bytes,
+           Arena::Options arena);
 
   // Fills in batch.ids, where, holds and pins as the verdict says, and returns what must be fetched for it.
   Order place(Minibatch& batch, const Verdict& verdict, const Ledger& ledger);

@@ -1,5 +1,5 @@
-// What one fetch brings: rows between the network and the buffer, who waits for them, and which of them the buffer wants.
-// Owned by the owner thread; whoever reads the rows keeps them alive by holding it.
+// What one fetch brings: rows between the network and the buffer, who waits for them, and which of them the
+// buffer wants. Owned by the owner thread; whoever reads the rows keeps them alive by holding it.
 #pragma once
 
 #include <memory>
