@@ -14,6 +14,8 @@ Capacity = Union[float, int, str]
 
 #: Folder of metrics files; `rudder launch` sets it.
 ENV_OUT = "RUDDER_OUT"
+#: Tells the runs apart that used one folder of metrics; `rudder launch` sets it, anew for each job.
+ENV_RUN = "RUDDER_RUN"
 #: Folder of recorded accesses; `rudder launch --record` sets it.
 ENV_RECORD = "RUDDER_RECORD"
 

@@ -10,7 +10,9 @@ import atexit
 import contextlib
 import sys
 import threading
+import time
 import weakref
+from collections.abc import Iterable
 from typing import Protocol
 
 
@@ -26,6 +28,7 @@ _lock = threading.Lock()
 # Loaders are closed before the tables that they feed.
 _loaders: weakref.WeakSet[Closable] = weakref.WeakSet()
 _tables: weakref.WeakSet[Closable] = weakref.WeakSet()
+_failed = False
 
 
 def register_loader(loader: Closable) -> None:
@@ -42,15 +45,39 @@ def close_all() -> None:
     """Close every loader and table that is still open."""
     with _lock:
         doomed = [*_loaders, *_tables]
-    for item in doomed:
-        # One that fails must not keep the others open, nor DGL's own end from running.
-        with contextlib.suppress(Exception):
-            item.close()
+    _close(doomed)
+
+
+def close_failed(seconds: float) -> None:
+    """Close everything as failed, for a process that is about to leave without running its exit functions.
+
+    Takes at most ``seconds``: what hangs (a sampler whose peer is gone, say) is left behind, and a loader
+    that does not keep the tables from writing their last metrics.
+    """
+    global _failed
+    _failed = True
+    with _lock:
+        kinds = [list(_loaders), list(_tables)]
+    for doomed in kinds:
+        until = time.monotonic() + seconds / len(kinds)
+        # One thread each: no table waits for another.
+        threads = [threading.Thread(target=_close, args=([item],), daemon=True) for item in doomed]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def failing() -> bool:
     """Is the process ending because of an exception that nobody caught?"""
-    return getattr(sys, "last_value", None) is not None
+    return _failed or getattr(sys, "last_value", None) is not None
+
+
+def _close(doomed: Iterable[Closable]) -> None:
+    for item in doomed:
+        # One that fails must not keep the others open, nor DGL's own end from running.
+        with contextlib.suppress(Exception):
+            item.close()
 
 
 def _register(where: weakref.WeakSet[Closable], item: Closable) -> None:

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
+# How long a failed process may take to write its last metrics; the job waits for its end.
+_LAST_WORDS_S = 2.0
 
 
 def die_with_parent(parent: int) -> None:
@@ -47,7 +49,7 @@ def run_script(argv: list[str]) -> None:
 
 
 def _fail(code: int, text: str) -> NoReturn:
-    """Tell the launcher when and why, then end without DGL's exit functions."""
+    """Tell the launcher when and why, write the last metrics, then end without DGL's exit functions."""
     report = os.environ.get("RUDDER_FAILURE_FILE")
     if report:
         temporary = Path(report + ".new")
@@ -55,7 +57,12 @@ def _fail(code: int, text: str) -> NoReturn:
         temporary.rename(report)
     sys.stdout.flush()
     print(text, file=sys.stderr, end="", flush=True)
-    os._exit(code)
+    try:
+        from rudder import lifetime
+
+        lifetime.close_failed(_LAST_WORDS_S)
+    finally:  # whatever comes between, a second Ctrl-C say
+        os._exit(code)
 
 
 def main() -> None:

@@ -55,6 +55,7 @@ class Job:
     env: dict[str, str] = field(default_factory=dict)  # for every process
     trainer_env: dict[str, str] = field(default_factory=dict)
     out: str | None = None
+    run: str = ""  # tells this job's metrics from those that others left in `out`; set when it starts
     record: str | None = None
 
     def check(self, hosts: int) -> None:
@@ -137,7 +138,6 @@ def plan_processes(
         common = {
             "RUDDER_HOST": str(host.number),
             "RUDDER_LOCAL_HOSTS": ",".join(map(str, visible)),
-            "RUDDER_PART_CONFIG": job.part_config,
             "DGL_IP_CONFIG": IP_CONFIG,
             "DGL_CONF_PATH": job.part_config,
             "DGL_NUM_SERVER": str(job.servers),
@@ -145,7 +145,7 @@ def plan_processes(
             "DGL_NUM_SAMPLER": str(job.samplers),
             "DGL_GRAPH_FORMAT": job.graph_format,
             "PYTHONUNBUFFERED": "1",
-            **({"RUDDER_OUT": job.out} if job.out else {}),
+            **({"RUDDER_OUT": job.out, "RUDDER_RUN": job.run} if job.out else {}),
         }
         for i in range(job.servers):
             server = host.number * job.servers + i

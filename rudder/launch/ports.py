@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rudder.errors import LaunchError
 
@@ -13,21 +13,26 @@ from rudder.errors import LaunchError
 _FIRST, _LAST = 20000, 32000
 
 
-def free_port(address: str, count: int = 1) -> int:
-    """First of `count` ports in a row that are free at `address` now. Raises LaunchError where there are
-    none."""
+def free_port(address: str, count: int = 1, *, but: Collection[int] = ()) -> int:
+    """First of `count` ports in a row that are free at `address` now; none of them in `but`, which others
+    of the job will bind. Raises LaunchError where there are none."""
     start = random.SystemRandom().randrange(_FIRST, _LAST)
     for step in range(_LAST - _FIRST):
         port = _FIRST + (start - _FIRST + step) % (_LAST - _FIRST - count)
-        if all(_refusal(address, port + i) is None for i in range(count)):
+        wanted = range(port, port + count)
+        if not any(each in but or _refusal(address, each) is not None for each in wanted):
             return port
     raise LaunchError(f"no {count} free ports in a row between {_FIRST} and {_LAST} at {address}")
 
 
 def check_ports(wanted: Iterable[tuple[str, int]]) -> None:
-    """Raise LaunchError naming the first of these addresses and ports that cannot be had."""
+    """Raise LaunchError naming the first of these addresses and ports that cannot be had, or is wanted
+    twice."""
+    seen: set[tuple[str, int]] = set()
     for address, port in wanted:
-        reason = _refusal(address, port)
+        twice = (address, port) in seen
+        seen.add((address, port))
+        reason = "the job wants it twice" if twice else _refusal(address, port)
         if reason is not None:
             raise LaunchError(f"port {port} at {address} cannot be had: {reason}; choose another with --port")
 

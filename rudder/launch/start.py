@@ -4,6 +4,7 @@ call these."""
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from rudder.launch.job import JobResult, JobRun, OnLine, StopRequest
 from rudder.launch.plan import DEFAULT_PORT, Host, Job, ip_config_text, parse_ip_config, plan_processes
 from rudder.launch.remote import Agent, ssh_command
 from rudder.launch.supervise import Supervisor
+from rudder.run_folder import clear
 
 DEFAULT_MASTER_PORT = 29500  # torch's own choice
 
@@ -34,17 +36,21 @@ def run_local(
     """
     job = _resolve(job)
     job.check(hosts)
+    # The rendezvous listens on every address, so its port must be free, and stay free, on all of them.
+    own = range(port, port + job.servers) if port else ()
+    master = ("127.0.0.1", ports.free_port("0.0.0.0", but=own))
     places = []
     for number in range(hosts):
         address = f"127.0.0.{number + 1}"
-        places.append(Host(number, address, port or ports.free_port(address, job.servers)))
-    master = ("127.0.0.1", ports.free_port("127.0.0.1"))
+        first = port or ports.free_port(address, job.servers, but=master[1:])
+        places.append(Host(number, address, first))
     # gloo would look for the address of this machine's name; all hosts are behind the loopback interface.
     job = replace(job, env={"GLOO_SOCKET_IFNAME": "lo", **job.env})
+    job = _open_folder(job)
     planned = plan_processes(job, places, master=master, shared_memory=True)
     run = JobRun(planned, on_line, stop)
     supervisor = Supervisor(planned, ip_config_text(places), run.emit)
-    supervisor.start([pair for host in places for pair in host.server_ports(job.servers)])
+    supervisor.start([*(pair for host in places for pair in host.server_ports(job.servers)), master])
     return run.finish([supervisor])
 
 
@@ -116,9 +122,7 @@ def run_slurm(
 
 
 def _resolve(job: Job) -> Job:
-    """Paths become absolute, and the folder of the run exists."""
-    if job.out:
-        Path(job.out).mkdir(parents=True, exist_ok=True)
+    """Paths become absolute."""
     return replace(
         job,
         script=os.path.abspath(job.script),
@@ -126,6 +130,15 @@ def _resolve(job: Job) -> Job:
         out=os.path.abspath(job.out) if job.out else None,
         record=os.path.abspath(job.record) if job.record else None,
     )
+
+
+def _open_folder(job: Job) -> Job:
+    """The folder of the run exists and holds no metrics of an earlier one. REQUIRES: its settings were checked."""
+    if not job.out:
+        return job
+    Path(job.out).mkdir(parents=True, exist_ok=True)
+    clear(Path(job.out))
+    return replace(job, run=uuid.uuid4().hex)
 
 
 def _run_agents(
@@ -138,6 +151,7 @@ def _run_agents(
     prepare: netns.Attach | None = None,
 ) -> JobResult:
     master = (places[0].address, master_port)
+    job = _open_folder(job)
     planned = plan_processes(job, places, master=master, shared_memory=False)
     run = JobRun(planned, on_line, stop)
     agents: list[Agent] = []

@@ -12,6 +12,9 @@ TWO = ("--local", "2", "--part-config")
 
 
 def test_trainer_environment(launcher, two_parts, workers, tmp_path):
+    left = tmp_path / "run" / "rank-9.summary.json"  # of an earlier run with more ranks
+    left.parent.mkdir()
+    left.write_text("{}")
     code, output = launcher.run(
         *(*TWO, two_parts, "--trainers", "2", "--samplers", "3", "--servers", "2"),
         *("--out", str(tmp_path / "run"), "--record", str(tmp_path / "record"), "--env", "MARK2=1", "--"),
@@ -37,7 +40,10 @@ def test_trainer_environment(launcher, two_parts, workers, tmp_path):
     for name, value in expected.items():
         assert f"[host1 trainer1] {name}={value}\n" in output, name
     assert f"main={workers / 'roles.py'}" in output
-    assert (tmp_path / "run").is_dir()
+    assert not left.exists()
+    runs = {line.split("RUDDER_RUN=")[1] for line in output.splitlines() if "RUDDER_RUN=" in line}
+    assert len(runs) == 1
+    assert "" not in runs
     assert "[host1 server1] server runs" in output
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rudder.metrics import difference
 from rudder.plan import Plan
-from rudder.run_folder import RunFolder
+from rudder.run_folder import RunFolder, clear
 
 
 def values(rows_requested: int, rows_hit: int) -> dict[str, object]:
@@ -59,3 +59,21 @@ def test_a_new_run_starts_its_file_anew(tmp_path: Path) -> None:
     second.append("a/b", "interval", {"x": 3})
     lines = [json.loads(line) for line in (tmp_path / "rank-0.a_b.jsonl").read_text().splitlines()]
     assert [(line["kind"], line["x"]) for line in lines] == [("start", 2), ("interval", 3)]
+
+
+def test_ranks_of_another_run_do_not_count(tmp_path: Path) -> None:
+    for rank in range(3):
+        RunFolder(tmp_path, rank, "earlier").summarise("t", "running", values(100, 0))
+    RunFolder(tmp_path, 0, "later").summarise("t", "finished", values(1, 0))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["run"], summary["state"], summary["total"]["rows_requested"]) == ("later", "finished", 1)
+
+
+def test_clearing_removes_metrics_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "rank-0.features.trace").write_text("accesses")
+    (tmp_path / "model.pt").write_text("weights")
+    folder = RunFolder(tmp_path, 0)
+    folder.append("features", "start", {})
+    folder.summarise("features", "finished", values(1, 0))
+    clear(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "rank-0.features.trace"]

@@ -101,3 +101,18 @@ def test_ports():
             ports.check_ports([("127.0.0.1", port), ("127.0.0.1", port + 1)])
     with pytest.raises(LaunchError, match="assign requested address"):
         ports.check_ports([("192.0.2.1", 30050)])  # an address of no machine
+
+
+def test_ports_of_others_of_the_job_are_not_chosen():
+    port = ports.free_port("127.0.0.1", 2)
+    with pytest.raises(LaunchError, match=f"port {port} at 127.0.0.1 cannot be had: the job wants it twice"):
+        ports.check_ports([("127.0.0.1", port), ("127.0.0.1", port + 1), ("127.0.0.1", port)])
+    taken = [number for number in range(20000, 32000) if number not in (port, port + 1)]
+    assert ports.free_port("127.0.0.1", 2, but=taken) == port
+    with pytest.raises(LaunchError, match="no 2 free ports"):
+        ports.free_port("127.0.0.1", 2, but=[*taken, port])
+
+
+def test_trainers_and_servers_know_the_run():
+    for process in _plan(out="/o", run="r1"):
+        assert process.env["RUDDER_RUN"] == "r1"

@@ -1,0 +1,43 @@
+"""Orderly ends: what fails still writes its last metrics, whatever hangs beside it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import sys, threading
+import numpy as np
+from rudder import ArraySource, Options, Prefetcher, lifetime
+
+class Hanging:
+    def close(self):
+        threading.Event().wait()
+
+hanging = Hanging()
+lifetime.register_loader(hanging)
+table = Prefetcher(ArraySource(np.ones((10, 4)), [0, 5, 10]), Options(prior="none", metrics_dir=sys.argv[1]))
+table[[9]]
+raise ValueError("the script's own")
+"""
+
+
+def test_a_failed_script_leaves_a_summary_that_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    parent = "import os, subprocess, sys; os.environ['RUDDER_PARENT'] = str(os.getpid());" + (
+        "sys.exit(subprocess.run([sys.executable, '-m', 'rudder.launch.child', *sys.argv[1:]]).returncode)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", parent, str(script), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "the script's own" in done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["state"] == "failed"
+    assert summary["total"]["rows_moved"] == 1
