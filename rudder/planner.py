@@ -81,7 +81,7 @@ class Planner:
     def next_interval(self, metrics: IntervalMetrics) -> None:
         """Ask the controller for the next interval's plan and bring it into force, if it can be."""
         plan = self._steering.step(metrics)
-        if plan == self.plan and plan.prior != "frequency" and not self._scores:
+        if plan == self.plan and not self._priors.due(self.plan, plan) and not self._scores:
             return
         try:
             self._apply(plan)

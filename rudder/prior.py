@@ -34,6 +34,7 @@ class Priors:
         self._rows = int(source.part_starts[-1])
         self._given: NDArray[np.float32] | None = None
         self._frequency: FrequencyPrior | None = None
+        self._blank = False
         if wanted is not None and not isinstance(wanted, str):
             self._given = np.ascontiguousarray(wanted, dtype=np.float32)
             if self._given.shape != (self._rows,):
@@ -45,14 +46,22 @@ class Priors:
             _log.info("%s: no %s prior here, using %s", self._source.name, plan.prior, _FALLBACK[plan.prior])
             plan = plan.but(prior=_FALLBACK[plan.prior])
         if plan.prior in ("none", "frequency"):
+            self._blank = plan.prior == "frequency"
             return plan, None
         return plan, self._build(plan.prior)
 
+    def due(self, old: Plan, new: Plan) -> bool:
+        """Does the new plan need a prior that is not in force: another one, or the same computed anew?"""
+        return new.rebuild or new.prior != old.prior or self._blank
+
     def change(self, old: Plan, new: Plan) -> Prior | None:
         """The prior that the new plan needs, None where the present one stays. Raises ConfigError."""
-        if new.prior == old.prior and not new.rebuild and new.prior != "frequency":
+        if not self.due(old, new):
             return None
-        return self._build(new.prior)
+        prior = self._build(new.prior)
+        # A run starts "frequency" with nothing counted: the first counts are used without being asked for.
+        self._blank = new.prior == "frequency" and self._frequency is None
+        return prior
 
     def count(self, ids: Ids, plan: Plan) -> None:
         """Count the accesses of one minibatch, where the plan in force ranks rows by them."""

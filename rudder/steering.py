@@ -1,4 +1,7 @@
-"""Steering: asks the controller for a plan at each interval's end, and never lets it stop the training."""
+"""Steering: asks the controller for a plan at each interval's end; its errors never stop the training.
+
+Its time does: `decide` runs on the trainer's thread, between two steps, and the next one waits for it.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ class Controller(Protocol):
 
     `decide` is called on the trainer's thread at the end of every interval, so it must return quickly: a
     controller that thinks for long does so elsewhere and answers `metrics.plan` (no change) until it is done.
-    Whatever it raises or wrongly returns is counted, and the last good plan stays.
+    Whatever it raises or wrongly returns is counted, and the last good plan stays. A prior is computed anew,
+    also on the trainer's thread, only where the answer says `rebuild`, which the plan in force never says.
     """
 
     def decide(self, metrics: IntervalMetrics) -> Plan:

@@ -1,4 +1,7 @@
-"""The controller that steers nothing: whatever plan the run started with stays."""
+"""The controller that steers nothing: whatever plan the run started with stays.
+
+A prior counted in the run is kept up to date, at every interval's end.
+"""
 
 from __future__ import annotations
 
@@ -11,4 +14,4 @@ class DefaultController:
 
     def decide(self, metrics: IntervalMetrics) -> Plan:
         """No change."""
-        return metrics.plan
+        return metrics.plan.but(rebuild=metrics.plan.prior == "frequency")

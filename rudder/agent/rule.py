@@ -44,7 +44,11 @@ class RuleController:
         """The plan for the next interval."""
         if metrics.seconds_wall <= 0.0:
             return metrics.plan
-        return metrics.plan.but(depth=self._depth(metrics), window=self._window(metrics))
+        return metrics.plan.but(
+            depth=self._depth(metrics),
+            window=self._window(metrics),
+            rebuild=metrics.plan.prior == "frequency",
+        )
 
     def _depth(self, metrics: IntervalMetrics) -> int:
         depth = metrics.plan.depth

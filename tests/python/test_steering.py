@@ -11,6 +11,7 @@ import pytest
 from rudder import ArraySource, IntervalMetrics, Options, Plan, Prefetcher
 from rudder.agent import make_controller
 from rudder.errors import ConfigError
+from rudder.frequency import FrequencyPrior
 
 
 class Scripted:
@@ -85,3 +86,25 @@ def test_controllers_by_name_or_as_objects() -> None:
     for wrong in ("best", object()):
         with pytest.raises(ConfigError):
             make_controller(wrong)  # type: ignore[arg-type]
+
+
+def test_a_prior_counted_in_the_run_is_computed_when_the_plan_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built = []
+    worth = FrequencyPrior.worth
+    monkeypatch.setattr(FrequencyPrior, "worth", lambda self: built.append(self) or worth(self))
+    rows = np.arange(4000, dtype=np.float32).reshape(1000, 4)
+
+    def intervals(controller: Any) -> int:
+        built.clear()
+        settings = Options(controller=controller, plan=Plan(interval=4), prior="frequency")
+        with Prefetcher(ArraySource(rows, [0, 500, 1000]), settings) as table:
+            for ids in table.iterate([np.arange(1000)] * 21, epochs=1):
+                table[ids]
+        return len(built)
+
+    plan = Plan(interval=4, prior="frequency")
+    assert intervals("default") == 5
+    assert intervals(Scripted()) == 1  # the first counts; afterwards nobody asked
+    assert intervals(Scripted(plan, plan, plan.but(rebuild=True), plan)) == 2
