@@ -138,6 +138,8 @@ def faults(report: dict[str, Any]) -> list[str]:
         found.append(
             f"{report['differing_rows']:,} of {report['verified_rows']:,} rows differ from the stock pull"
         )
+    if report["verified_rows"] == 0:
+        found.append("--verify compared no row with the stock pull")
     return found
 
 

@@ -56,6 +56,13 @@ def runs(differing: int = 0) -> tuple[Run, Run]:
     return stock, rudder
 
 
+def test_verification_that_compared_nothing_is_a_fault():
+    found = make(verify=True)
+    assert report.faults(found) == []
+    assert "no row" in report.faults({**found, "verified_rows": 0})[0]
+    assert report.faults(make()) == []
+
+
 PARTS = Parts(Path("/x/ring.json"), "ring", 5000, 70000, [400, 410], 3.0, cached=False)
 
 
