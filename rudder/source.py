@@ -106,8 +106,8 @@ class ArraySource(FeatureSource):
     ) -> None:
         """``rows`` [N, ...] of any dtype; partition p owns rows part_starts[p] to part_starts[p+1].
 
-        ``halo_rows`` defaults to all remote rows. The array is not copied: write to it through
-        `Prefetcher.__setitem__`, or call `Prefetcher.invalidate`.
+        ``halo_rows`` defaults to all remote rows. The array is not copied: after writing to it, call
+        `Prefetcher.invalidate` with the ids that changed.
         """
         starts = np.asarray(part_starts, dtype=np.int64)
         if len(starts) < 2 or starts[0] != 0 or starts[-1] != len(rows) or bool(np.any(np.diff(starts) < 0)):

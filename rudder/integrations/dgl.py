@@ -40,14 +40,18 @@ def attach(
 
     g:           the DistGraph.
     which:       name of node or edge data, or a DistTensor.
-    capacity:    rows of the buffer: a fraction of the partition's halo (0.25), rows (100000), or memory
-    ("2GiB"). ntype/etype: the type, where several have data of that name. at:          the ids a minibatch
-    will ask for: "input_nodes" (the default for node data), "seeds", "edges" (the
-                 default for edge data: the edge ids of each block), or a function from a minibatch to ids.
+    capacity:    size of the buffer: a fraction of the partition's halo (0.25), rows (100000), or memory
+                 ("2GiB").
+    ntype/etype: the type, where several have data of that name.
+    at:          the ids that a minibatch will ask for: "input_nodes" (the default for node data), "seeds",
+                 "edges" (the default for edge data: the edge ids of each block), or a function from a
+                 minibatch to ids.
     transport:   "shm" or "kvstore"; by default chosen for each peer by a micro-transfer.
-    part_config: the partition file, beside which the prior lies; by default the one that DGL_CONF_PATH names.
+    part_config: the partition file, beside which the prior lies; by default the one that DGL_CONF_PATH
+                 names.
     pin_memory:  return pinned tensors, for asynchronous copies to a GPU.
-    options:     see `rudder.Options` (policy, prior, plan, controller, deadline, verify, metrics_dir ...).
+    options:     fields of `rudder.Options` (policy, prior, plan, controller, deadline, verify,
+                 metrics_dir ...).
 
     Call it on every trainer, after DGL is initialised; trainers need not do it at the same time. Raises
     ConfigError, ArenaError, TransportError.
