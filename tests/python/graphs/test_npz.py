@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,6 @@ from hypothesis import strategies as st
 
 from rudder.errors import FormatError
 from rudder.graphs import Graph, complete, load_npz, save_npz
-
-SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 
 
 def small() -> Graph:
@@ -119,19 +118,17 @@ def test_self_loops(mode: str, loops: list[int]) -> None:
     assert (graph.src != graph.dst).sum() == 1
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="no sibling folder shared/ with real graphs")
 @pytest.mark.parametrize(
     ("name", "nodes", "arcs", "directed"),
     [("ogbn_arxiv", 169_343, 1_166_243, True), ("mesh_wave", 156_317, 2_118_662, False)],
 )
-def test_real_graphs(name: str, nodes: int, arcs: int, directed: bool) -> None:
-    graph = load_npz(SHARED / f"{name}.npz")
+def test_real_graphs(shared: Callable[[str], Path], name: str, nodes: int, arcs: int, directed: bool) -> None:
+    graph = load_npz(shared(f"data/{name}.npz"))
     assert (graph.num_nodes, graph.num_arcs, graph.directed) == (nodes, arcs, directed)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="no sibling folder shared/ with real graphs")
-def test_what_a_real_file_has_is_kept_and_the_rest_made() -> None:
-    graph = load_npz(SHARED / "ogbn_arxiv.npz")
+def test_what_a_real_file_has_is_kept_and_the_rest_made(shared: Callable[[str], Path]) -> None:
+    graph = load_npz(shared("data/ogbn_arxiv.npz"))
     full = complete(graph, feature_dim=16)
     assert np.array_equal(full.label, graph.label)
     assert np.array_equal(full.split, graph.split)

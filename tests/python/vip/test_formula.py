@@ -14,7 +14,6 @@ from rudder.errors import ConfigError, FormatError
 from rudder.graphs import load_npz
 from rudder.vip import Relation, vip
 
-SHARED = Path(__file__).resolve().parents[3].parent / "shared"
 RelationOf = Callable[..., Relation]
 
 
@@ -191,15 +190,16 @@ def test_no_seeds_no_inclusion(relation_of: RelationOf) -> None:
     assert not vip(relation_of(np.array([0]), np.array([1]), 2), 2, np.zeros(0, dtype=int), [5], 3).any()
 
 
-@pytest.mark.skipif(not (SHARED / "traces").is_dir(), reason="no sibling folder shared/ with recorded traces")
-def test_agrees_with_the_vip_of_a_recorded_trace(relation_of: RelationOf) -> None:
+def test_agrees_with_the_vip_of_a_recorded_trace(
+    relation_of: RelationOf, shared: Callable[[str], Path]
+) -> None:
     # The trace names its remote nodes, not its partition or train nodes: local is what its halo cuts off from
     # every remote node it met, and any local node may be a seed. So values agree closely, not exactly.
     csgraph = pytest.importorskip("scipy.sparse.csgraph")
     sparse = pytest.importorskip("scipy.sparse")
-    graph = load_npz(SHARED / "data" / "ogbn_arxiv.npz").bidirected()
+    graph = load_npz(shared("data/ogbn_arxiv.npz")).bidirected()
     n = graph.num_nodes
-    with np.load(SHARED / "traces" / "arxiv_4parts_f10-25.npz") as trace:
+    with np.load(shared("traces/arxiv_4parts_f10-25.npz")) as trace:
         nodes, recorded, num_halo = trace["nodes"], trace["vip"], int(trace["num_halo"])
     halo, remote = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     halo[nodes[:num_halo]], remote[nodes] = True, True
