@@ -9,11 +9,15 @@ ids_requested         ids asked for, local ones and repetitions included
 rows_requested        remote rows asked for, each once per minibatch: what moves without a buffer
 rows_hit              of these, found in the buffer
 rows_moved            rows that crossed the transport
+rows_refetched        of these, moved again because their source was written to
 rows_merged           rows asked for while already on their way, so not fetched twice
 rows_saved            rows_requested - rows_moved
 rows_replaced         rows moved for the buffer's sake alone (the paper's replacement fetches)
 rows_evicted          rows that left the buffer
+rows_wasted           rows moved for minibatches that were dropped before they were used, whose requests
+                      and hits are not counted
 rows_read_unplanned   remote rows asked for that no minibatch of the window had announced
+fetches_failed        fetches that ended in an error, where no fallback answered either
 hit_rate              rows_hit / rows_requested of this interval; 0 where nothing was requested
 bytes_*               the same in bytes: rows x row_bytes
 seconds_wall          from the first minibatch of the interval to the first of the next
@@ -44,7 +48,7 @@ from rudder.plan import Plan
 
 SCHEMA = 1
 
-#: Totals that grow; an interval's value is the difference of two snapshots. The first eight are rows.
+#: Totals that grow; an interval's value is the difference of two snapshots.
 GROWING = (
     "ids_requested",
     "rows_requested",
@@ -54,6 +58,9 @@ GROWING = (
     "rows_replaced",
     "rows_evicted",
     "rows_read_unplanned",
+    "rows_refetched",
+    "rows_wasted",
+    "fetches_failed",
     "seconds_wall",
     "seconds_sampling",
     "seconds_fetching",
@@ -94,6 +101,9 @@ class IntervalMetrics:
     rows_replaced: int = 0
     rows_evicted: int = 0
     rows_read_unplanned: int = 0
+    rows_refetched: int = 0
+    rows_wasted: int = 0
+    fetches_failed: int = 0
     seconds_wall: float = 0.0
     seconds_sampling: float = 0.0
     seconds_fetching: float = 0.0

@@ -141,13 +141,23 @@ class Prefetcher:
             return
         taken = self._claims.read(ids, out)
         if taken is None:
-            began = time.perf_counter()
-            self._core.read(ids, out)
-            self._meter.add(seconds_stalled_fetching=time.perf_counter() - began)
+            self._read_now(ids, out)
         else:
             self._account(taken)
         if self._verifier is not None:
             self._verifier.compare(ids, out)
+
+    def _read_now(self, ids: Ids, out: Bytes) -> None:
+        """Rows that no announced minibatch has: local and buffered ones are copied, others waited for."""
+        stalled = self._core.counters()["seconds_stalled"]
+        began = time.perf_counter()
+        self._core.read(ids, out)
+        spent = time.perf_counter() - began
+        # Another thread may have waited meanwhile, so this is a bound where several read at once.
+        waited = min(spent, self._core.counters()["seconds_stalled"] - stalled)
+        self._meter.add(seconds_stalled_fetching=waited, seconds_gathering=spent - waited)
+        if self._recorder is not None:
+            self._recorder.read()
 
     def invalidate(self, ids: Any | None = None) -> None:
         """The source's rows of ``ids`` (None: all) changed, by this process or another: fetch them anew."""

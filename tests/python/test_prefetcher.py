@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,7 @@ def test_a_pull_that_fails_is_the_minibatchs_error_and_names_the_partition() -> 
         with pytest.raises(TransportError, match="the peer is gone") as caught:
             table[[900]]
         assert caught.value.part == 2
+        assert table.metrics().to_json()["fetches_failed"] >= 1
         source.error = None
         assert np.array_equal(table[[900]], source.rows[[900]])
 
@@ -244,3 +247,34 @@ def test_metrics_on_disk_add_up(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["state"] == "finished"
     assert summary["total"]["rows_moved"] == end["rows_moved"]
+    assert {"rows_refetched", "rows_wasted", "fetches_failed"} <= summary["total"].keys()
+
+
+def test_reading_local_rows_is_copying_and_no_stall() -> None:
+    rows = np.zeros((200_000, 64), dtype=np.float32)
+    with Prefetcher(ArraySource(rows, [0, 199_999, 200_000]), Options(prior="none")) as table:
+        for _ in range(3):
+            table[np.arange(199_999)]
+        total = table.metrics()
+    assert total.seconds_gathering > 0
+    assert total.seconds_stalled_fetching < 0.1 * total.seconds_gathering
+
+
+def test_a_wait_for_rows_that_were_not_announced_is_a_stall() -> None:
+    class Slow(Pulled):
+        def pull(self, ids: Ids) -> NDArray[np.uint8]:
+            asked.set()
+            assert answer.wait(60)
+            return super().pull(ids)
+
+    asked, answer = threading.Event(), threading.Event()
+    with Prefetcher(Slow(table_of("float32", (4,))), Options(capacity=100, prior="none")) as table:
+        reader = threading.Thread(target=lambda: table[[900]])
+        reader.start()
+        assert asked.wait(60)
+        began = time.perf_counter()
+        held = time.perf_counter() - began
+        answer.set()
+        reader.join()
+        total = table.metrics()
+    assert total.seconds_stalled_fetching >= held > 0

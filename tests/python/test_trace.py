@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,16 @@ def test_about_two_bytes_an_access(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     ids = rng.permutation(2**17)[:20_000].astype(np.int64)
     assert len(trace.encode_ids(ids)) <= 2.5 * len(ids)
+
+
+def test_reads_without_a_loader_are_written_before_the_end(tmp_path: Path) -> None:
+    rows = np.arange(3000, dtype=np.int16).reshape(1000, 3)
+    options = Options(capacity=0.1, prior="none", record=tmp_path)
+    path = tmp_path / "rank-0.features.trace"
+    with Prefetcher(ArraySource(rows, [0, 400, 1000]), options) as table:
+        begun = path.stat().st_size
+        until = time.monotonic() + 60
+        table[np.arange(400, 1000)]
+        while path.stat().st_size <= begun:
+            assert time.monotonic() < until, "nothing was written"
+            time.sleep(0.001)
