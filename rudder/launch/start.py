@@ -133,7 +133,7 @@ def _resolve(job: Job) -> Job:
 
 
 def _open_folder(job: Job) -> Job:
-    """The folder of the run exists and holds no metrics of an earlier one. REQUIRES: its settings were checked."""
+    """The run's folder exists, without metrics of an earlier one. REQUIRES: the settings were checked."""
     if not job.out:
         return job
     Path(job.out).mkdir(parents=True, exist_ok=True)
