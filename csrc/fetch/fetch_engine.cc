@@ -174,8 +174,10 @@ void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why
     return;
   }
   std::string who;
-  for (const Gather& gather : attempt.gathers)
-    who += (who.empty() ? "partition " : " or ") + std::to_string(value(gather.peer));
+  for (const Gather& gather : attempt.gathers) {
+    who += who.empty() ? "partition " : " or ";
+    who += std::to_string(value(gather.peer));
+  }
   FailurePtr error;
   {
     const std::lock_guard lock(ladders_mutex_);
@@ -192,11 +194,11 @@ void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why
       std::vector<std::int64_t> ids;
       for (std::size_t i = 0; i < std::min(kIdsInError, gather.rows.size()); ++i)
         ids.push_back(part_starts_[part] + gather.rows[i]);
-      error = std::make_shared<const Failure>(Failure{code,
-                                                      std::to_string(gather.rows.size()) + " rows of " + who +
-                                                          " could not be fetched: " + why +
-                                                          "; no other transport is left for it",
-                                                      static_cast<std::int32_t>(part), std::move(ids)});
+      std::string what = std::to_string(gather.rows.size());
+      what.append(" rows of ").append(who).append(" could not be fetched: ").append(why);
+      what.append("; no other transport is left for it");
+      error = std::make_shared<const Failure>(
+          Failure{code, std::move(what), static_cast<std::int32_t>(part), std::move(ids)});
       break;
     }
   }

@@ -12,7 +12,7 @@ namespace {
 // How often a waiting call looks for an interrupt: prompt for a person, nothing for a processor.
 constexpr std::chrono::milliseconds kPollEvery{100};
 
-const PrefetcherConfig& checked(const PrefetcherConfig& config) {
+void check(const PrefetcherConfig& config) {
   const auto fail = [](const std::string& what) { throw Error(ErrorCode::kConfig, what); };
   const PartMap parts(config.part_starts, config.local_part);
   if (config.routes.size() != static_cast<std::size_t>(parts.parts()))
@@ -28,7 +28,6 @@ const PrefetcherConfig& checked(const PrefetcherConfig& config) {
   }
   if (config.depth < 1) fail("the fetch depth must be at least 1 minibatch");
   if (config.threads < 1) fail("at least 1 thread must copy rows");
-  return config;
 }
 
 // More slots than rows exist would only cost memory.
@@ -41,7 +40,7 @@ PolicyConfig useful(PolicyConfig policy, const PartMap& parts) {
 }  // namespace
 
 Prefetcher::Prefetcher(const PrefetcherConfig& config)
-    : row_bytes_(checked(config).row_bytes),
+    : row_bytes_((check(config), config.row_bytes)),
       parts_(config.part_starts, config.local_part),
       local_rows_(config.local_rows),
       recording_(config.record),
@@ -89,7 +88,7 @@ void Prefetcher::post_and_wait(std::function<void()> command) {
   const auto call = std::make_shared<Call>();
   std::unique_lock lock(mutex_);
   check_open();
-  commands_.push_back([this, call, command = std::move(command)] {
+  commands_.emplace_back([this, call, command = std::move(command)] {
     const auto answer = [&](FailurePtr error) {
       const std::lock_guard guard(mutex_);
       call->error = std::move(error);
@@ -140,7 +139,7 @@ Seq Prefetcher::submit(std::span<const NodeId> ids, std::size_t waiting_bytes) {
   queued_rows_ += remote.size();
   ++waiting_minibatches_;
   waiting_bytes_ += waiting_bytes;
-  commands_.push_back([this, batch, remote = std::move(remote)] {
+  commands_.emplace_back([this, batch, remote = std::move(remote)] {
     std::vector<std::uint32_t> numbers(remote.size());
     note("foresee", batch->seq, remote);
     [[maybe_unused]] const Seq seq = ledger_.foresee(remote, numbers);
@@ -207,7 +206,7 @@ void Prefetcher::take(Seq seq, std::chrono::nanoseconds timeout, const Poll& pol
   std::unique_lock lock(mutex_);
   const BatchPtr batch = find_batch(seq);
   asked_for_ = std::max(asked_for_, seq);
-  commands_.push_back([this, seq] {
+  commands_.emplace_back([this, seq] {
     taken_ = std::max(taken_, seq);
     released_upto(seq - 1);
     if (const auto planned = planned_.find(seq); planned != planned_.end()) retry(planned->second);
@@ -260,7 +259,7 @@ void Prefetcher::read(std::span<const NodeId> ids, std::span<std::byte> out, con
   if (remote.empty()) {
     batch->planned = true;
   } else {
-    commands_.push_back([this, batch, remote = std::move(remote)] {
+    commands_.emplace_back([this, batch, remote = std::move(remote)] {
       std::vector<std::uint32_t> numbers(remote.size());
       note("read", 0, remote);
       const Verdict& verdict = ledger_.execute_now(remote, numbers);
@@ -291,7 +290,7 @@ void Prefetcher::read(std::span<const NodeId> ids, std::span<std::byte> out, con
 std::size_t Prefetcher::drop_pending() {
   const auto dropped = std::make_shared<std::size_t>(0);
   post_and_wait([this, dropped] {
-    note("drop", 0);
+    note("drop", static_cast<std::uint64_t>(std::distance(planned_.upper_bound(taken_), planned_.end())));
     ledger_.drop_pending();
     const auto dropped_minibatch =
         std::make_shared<const Failure>(Failure{ErrorCode::kState, "the minibatch was dropped", -1, {}});
@@ -319,8 +318,9 @@ void Prefetcher::invalidate(std::optional<std::span<const NodeId>> ids) {
     if (all)
       for (const auto& [seq, batch] : planned_)
         stale.insert(stale.end(), batch->ids.begin(), batch->ids.end());
-    note("invalidate", 0, stale);
+    const std::uint64_t refetched = count_.rows_refetched;
     invalidate_now(stale);
+    note("invalidate", count_.rows_refetched - refetched, stale);
   });
 }
 
