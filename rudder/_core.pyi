@@ -145,8 +145,10 @@ class Prefetcher:
         """With record=True: every call that the ledger (window + policy) got since the last drain, in order.
         Its decisions depend on nothing else, so that replaying the log gives exactly the same rows. (call,
         number, remote ids):
-        ("foresee", minibatch, ids) | ("execute", minibatch, []) | ("read", 0, ids) | ("drop", 0, []) |
-        ("capacity", rows, []) | ("depth", minibatches, []) | ("prior", 0, []) | ("invalidate", 0, ids).
+        ("foresee", minibatch, ids) | ("execute", minibatch, []) | ("read", 0, ids) | ("drop", executed, []) |
+        ("capacity", rows, []) | ("depth", minibatches, []) | ("prior", 0, []) |
+        ("invalidate", refetched, ids):
+        executed minibatches that were dropped before their use, rows fetched again for those on their way.
         """
     def close(self) -> None:
         """Stop all threads; waiting calls raise ClosedError. Idempotent."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rudder._core import Prior
 
 _log = logging.getLogger("rudder")
+# Policies that rank rows by worth itself; levels, a quarter of the bytes, are enough for the others.
+_BY_WORTH = "static-"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
 
 
@@ -55,9 +57,10 @@ class Recorder:
         self._news = False
         self._closing = False
         self._file = self.path.open("wb")
+        self._by_worth = settings.get("policy", "").startswith(_BY_WORTH)
         self._write([trace.MAGIC, trace.header_frame({"tensor": tensor, "rank": rank, **settings})])
         if prior is not None:
-            self._write([trace.prior_frame(prior.levels)])
+            self._write([self._prior_frame(prior)])
         self._thread = threading.Thread(target=self._run, name="rudder-recorder", daemon=True)
         self._thread.start()
 
@@ -117,8 +120,12 @@ class Recorder:
 
     def _frame(self, name: str, number: int, ids: Ids) -> bytes:
         if name == "prior":
-            return trace.prior_frame(self._priors.popleft().levels)
+            return self._prior_frame(self._priors.popleft())
         return trace.call_frame(name, number, ids)
+
+    def _prior_frame(self, prior: Prior) -> bytes:
+        worth = prior.worth if self._by_worth else None
+        return trace.prior_frame(prior.levels if worth is None else worth)
 
     def _end_current(self, now: float) -> None:
         if self._current is not None:

@@ -16,12 +16,14 @@ H     header       JSON: `version`, the tensor's name, rank, rows, partitions an
 F     foresee      uint64 minibatch, then ids: remote ids of a minibatch that entered the window
 E     execute      uint64 minibatch: the trainer's turn came
 R     read         uint64 0, then ids read without having been announced
-I     invalidate   uint64 0, then ids whose rows were written to
-D     drop         uint64 0: the window was forgotten
+I     invalidate   uint64 rows fetched again for minibatches on their way, then ids whose rows were written
+                   to
+D     drop         uint64 minibatches executed, but not used: they and the window were forgotten
 C     capacity     uint64 rows
 Q     depth        uint64 minibatches
 Y     replace      uint64 0 or 1: the paper's no or yes to replacements
-W     prior        zlib of one byte per row of the table: its worth on `Prior`'s log scale
+W     prior        zlib of one byte per row of the table: the level that `Prior` quantised its worth to
+V     prior        zlib of one float32 per row: its worth itself, for policies that rank by it
 T     times        uint64 minibatch, three float32: seconds of sampling, waiting for rows, training
 ====  ===========  =========================================================================================
 
@@ -37,6 +39,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -71,6 +74,7 @@ _IDS = struct.Struct("<BI")
 _LENGTH = struct.Struct("<I")
 # Level 6 saves another 2% of the bytes for twice the time.
 _LEVEL = 1
+_NO_IDS: Ids = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,10 @@ class Call:
 class Trace:
     """A trace in memory: minibatch t, in the order of execution, asked for ``ids[offsets[t]:offsets[t+1]]``.
 
-    ``calls`` (None in the .npz form) are all calls of the ledger; a "prior" among them has its levels in
-    ``levels``, in order. ``seconds`` [T, 3]: sampling, waiting for rows, training, NaN where they were not
-    recorded. ``nodes``, ``vip``, ``degree`` and ``num_halo`` are those of the .npz form.
+    ``calls`` (None in the .npz form) are all calls of the ledger; a "prior" among them stands in ``priors``,
+    in order: levels (uint8) or worth (float32) of every row. ``seconds`` [T, 3]: sampling, waiting for rows,
+    training, NaN where they were not recorded. ``nodes``, ``vip``, ``degree`` and ``num_halo`` are those of
+    the .npz form.
     """
 
     header: dict[str, Any]
@@ -96,7 +101,7 @@ class Trace:
     offsets: Ids
     seconds: NDArray[np.float32]
     calls: list[Call] | None = None
-    levels: list[NDArray[np.uint8]] = field(default_factory=list)
+    priors: list[NDArray[np.uint8] | NDArray[np.float32]] = field(default_factory=list)
     truncated: bool = False
     nodes: Ids | None = None
     vip: NDArray[np.float32] | None = None
@@ -142,9 +147,11 @@ def header_frame(header: dict[str, Any]) -> bytes:
     return frame(b"H", json.dumps({"version": VERSION, **header}).encode())
 
 
-def prior_frame(levels: NDArray[np.uint8]) -> bytes:
-    """The frame of a prior that came into force."""
-    return frame(b"W", zlib.compress(levels.tobytes(), _LEVEL))
+def prior_frame(prior: NDArray[np.uint8] | NDArray[np.float32]) -> bytes:
+    """The frame of a prior that came into force: levels (uint8) or worth (float32) of every row."""
+    if prior.dtype == np.uint8:
+        return frame(b"W", zlib.compress(prior.tobytes(), _LEVEL))
+    return frame(b"V", zlib.compress(prior.astype("<f4").tobytes(), _LEVEL))
 
 
 def times_frame(minibatch: int, sampling: float, waiting: float, training: float) -> bytes:
@@ -203,7 +210,7 @@ def _frames(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _assemble(path: Path, data: bytes) -> Trace:
     header: dict[str, Any] | None = None
     calls: list[Call] = []
-    levels: list[NDArray[np.uint8]] = []
+    priors: list[NDArray[np.uint8] | NDArray[np.float32]] = []
     times: dict[int, tuple[float, float, float]] = {}
     read_bytes = len(MAGIC)
     for kind, payload in _frames(data):
@@ -211,8 +218,11 @@ def _assemble(path: Path, data: bytes) -> Trace:
         if header is None:
             header = _header(path, kind, payload)
         elif kind == b"W":
-            levels.append(np.frombuffer(zlib.decompress(payload), dtype=np.uint8))
-            calls.append(Call("prior", 0, np.empty(0, dtype=np.int64)))
+            priors.append(np.frombuffer(zlib.decompress(payload), dtype=np.uint8))
+            calls.append(Call("prior", 0, _NO_IDS))
+        elif kind == b"V":
+            priors.append(np.frombuffer(zlib.decompress(payload), dtype="<f4").astype(np.float32))
+            calls.append(Call("prior", 0, _NO_IDS))
         elif kind == b"T":
             minibatch, *seconds = _TIMES.unpack(payload)
             times[minibatch] = (seconds[0], seconds[1], seconds[2])
@@ -221,7 +231,7 @@ def _assemble(path: Path, data: bytes) -> Trace:
             calls.append(Call(_NAMES[kind], number, decode_ids(payload[_NUMBER.size :])))
     if header is None:
         raise FormatError(f"{path} ends before its header")
-    return _trace(header, calls, levels, times, truncated=read_bytes < len(data))
+    return _trace(header, calls, priors, times, truncated=read_bytes < len(data))
 
 
 def _header(path: Path, kind: bytes, payload: bytes) -> dict[str, Any]:
@@ -236,7 +246,7 @@ def _header(path: Path, kind: bytes, payload: bytes) -> dict[str, Any]:
 def _trace(
     header: dict[str, Any],
     calls: list[Call],
-    levels: list[NDArray[np.uint8]],
+    priors: list[NDArray[np.uint8] | NDArray[np.float32]],
     times: dict[int, tuple[float, float, float]],
     *,
     truncated: bool,
@@ -250,6 +260,7 @@ def _trace(
             executed.append((call.number, foreseen.pop(call.number, call.ids)))
         elif call.name == "drop":
             foreseen.clear()
+            del executed[len(executed) - min(call.number, len(executed)) :]
     arrays = [ids for _, ids in executed]
     unknown = (np.nan, np.nan, np.nan)
     seconds = [times.get(number, unknown) for number, _ in executed]
@@ -259,7 +270,7 @@ def _trace(
         offsets=np.cumsum([0, *(len(ids) for ids in arrays)], dtype=np.int64),
         seconds=np.array(seconds, dtype=np.float32).reshape(-1, 3),
         calls=calls,
-        levels=levels,
+        priors=priors,
         truncated=truncated,
     )
 
@@ -279,5 +290,5 @@ def _read_npz(path: Path) -> Trace:
                 degree=archive["degree"].astype(np.float32),
                 num_halo=int(archive["num_halo"]),
             )
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise FormatError(f"{path} is not a trace: {error}") from error

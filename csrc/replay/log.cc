@@ -2,11 +2,16 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "common/error.h"
 
 namespace rudder {
 namespace {
+
+struct Requested {
+  std::uint64_t rows, hits, merged;
+};
 
 [[noreturn]] void refuse(std::size_t call, const std::string& why) {
   throw Error(ErrorCode::kFormat,
@@ -28,12 +33,15 @@ ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::sha
   const std::int64_t id_space = config.id_space;
   Ledger ledger(config);
   ReplayResult result;
+  // By executed minibatch, in order: the last ones may yet be dropped.
+  std::vector<Requested> executed;
   const auto count = [&result](const Verdict& verdict) {
     result.rows_requested += verdict.rows.size();
     result.hits += verdict.hits;
     result.merged += verdict.merged;
     result.rows_moved += verdict.misses + verdict.replaced.size();
     result.replacement_rows += verdict.replaced.size();
+    return Requested{verdict.rows.size(), verdict.hits, verdict.merged};
   };
   for (; at < calls.size(); ++at) {
     const LogCall& call = calls[at];
@@ -44,13 +52,21 @@ ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::sha
       ledger.foresee(call.ids);
     } else if (call.name == "execute") {
       if (ledger.window().empty()) refuse(at, "executes a minibatch that was not foreseen");
-      count(ledger.execute());
+      executed.push_back(count(ledger.execute()));
     } else if (call.name == "read") {
       count(ledger.execute_now(call.ids));
     } else if (call.name == "drop") {
+      if (call.number > executed.size()) refuse(at, "drops more minibatches than were executed");
+      for (std::uint64_t dropped = 0; dropped < call.number; ++dropped) {
+        result.rows_requested -= executed.back().rows;
+        result.hits -= executed.back().hits;
+        result.merged -= executed.back().merged;
+        executed.pop_back();
+      }
       ledger.drop_pending();
     } else if (call.name == "invalidate") {
       for (const NodeId id : call.ids) ledger.invalidate(id);
+      result.rows_moved += call.number;
     } else if (call.name == "capacity") {
       ledger.set_capacity(call.number);
     } else if (call.name == "depth") {

@@ -18,13 +18,16 @@ namespace rudder {
 // One call, as LedgerCall of the prefetcher has it.
 struct LogCall {
   std::string_view name;  // foresee | execute | read | drop | capacity | depth | prior | replace | invalidate
-  std::uint64_t number = 0;  // capacity: rows; depth: minibatches; replace: 0 or 1; otherwise not looked at
+  // capacity: rows. depth: minibatches. replace: 0 or 1. invalidate: rows fetched again for minibatches on
+  // their way. drop: minibatches executed, but dropped before they were used. Otherwise not looked at.
+  std::uint64_t number = 0;
   std::span<const NodeId> ids;
 };
 
-// `priors` are those of the "prior" calls, in order; one that comes before every other call is what the
-// policy starts with. Throws Error(kConfig) for an unknown policy, and Error(kFormat) for a call that is
-// unknown or out of place, an id outside of the table, or a prior that is missing.
+// As the live counters do, counts a dropped minibatch's rows as moved, but not as requested. `priors` are
+// those of the "prior" calls, in order; one that comes before every other call is what the policy starts
+// with. Throws Error(kConfig) for an unknown policy, and Error(kFormat) for a call that is unknown or out of
+// place, an id outside of the table, or a prior that is missing.
 ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::shared_ptr<const Prior>> priors,
                         LedgerConfig config);
 

@@ -19,7 +19,7 @@ from rudder.source import Ids
 if TYPE_CHECKING:
     from rudder.replay.settings import Window
 
-_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)(bit|b)(?:/s|ps)?\s*", re.IGNORECASE)
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)(bit/s|bit|bps|b/s|b)\s*", re.IGNORECASE)
 _TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s)\s*")
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -31,7 +31,7 @@ def parse_bandwidth(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise ConfigError(f"bandwidth {text!r}: write bits ('10gbit') or bytes ('1.2GB') a second")
     rate: float = float(match[1]) * (1024 if match[3] else 1000) ** _POWER[match[2].lower()]
-    return rate / 8 if match[4].lower() == "bit" else rate
+    return rate / 8 if match[4].lower().startswith(("bit", "bps")) else rate
 
 
 def parse_seconds(text: str, what: str) -> float:

@@ -34,14 +34,14 @@ COLUMNS = (
 )
 
 # Relative difference allowed, by policy. Ties may break differently, and priors are quantised to a byte.
-_TOLERANCE = (
-    (r"none|MIN|compulsory|LRU|FIFO|LFU|SIEVE", 0.0),
-    (r"degree_prefill|vip|static_oracle|look\d+_(vip|lru)|tumb\d+_vip", 0.001),
-    (r"S3FIFO|WTinyLFU", 0.01),
-    (r"rudder_k\d+|massivegnn_.*", 0.02),
-)
+_TOLERANCE = {
+    r"none|MIN|compulsory|LRU|FIFO|LFU|SIEVE": 0.0,
+    r"degree_prefill|vip|static_oracle|look\d+_(vip|lru)|tumb\d+_vip": 0.001,
+    r"S3FIFO|WTinyLFU": 0.01,
+    r"rudder_k\d+|massivegnn_.*": 0.02,
+}
 # Rows staged early and charged to the capacity minibatch by minibatch: replay has no such mode.
-_NOT_OFFERED = re.compile(r"look\d+_vip_D\d+")
+_NOT_OFFERED = r"look\d+_vip_D\d+"
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,8 @@ class ExpectedRow:
 
     @property
     def tolerance(self) -> float:
-        """Relative difference allowed. Raises FormatError for a policy that is unknown."""
-        for pattern, limit in _TOLERANCE:
-            if re.fullmatch(pattern, self.policy):
-                return limit
-        raise FormatError(f"{FILE_NAME} names a policy that is unknown: {self.policy!r}")
+        """Relative difference allowed."""
+        return next(limit for pattern, limit in _TOLERANCE.items() if re.fullmatch(pattern, self.policy))
 
     @property
     def window(self) -> str | None:
@@ -124,25 +121,29 @@ def read_expected(path: Path) -> tuple[list[ExpectedRow], list[ExpectedRow]]:
             reader = csv.DictReader(file)
             if not set(COLUMNS) <= set(reader.fieldnames or ()):
                 raise FormatError(f"{path} needs the columns {', '.join(COLUMNS)}")
-            rows = [_row(record) for record in reader]
+            rows = [_row(path, record) for record in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"{path} cannot be read: {error}") from error
+    offered = [row for row in rows if not re.fullmatch(_NOT_OFFERED, row.policy)]
+    return offered, [row for row in rows if re.fullmatch(_NOT_OFFERED, row.policy)]
+
+
+def _row(path: Path, record: dict[str, str]) -> ExpectedRow:
+    policy, replaced = record["policy"], record["of_which_replacement_fetches"]
+    try:
+        row = ExpectedRow(
+            trace=record["trace"],
+            capacity_fraction=float(record["capacity_fraction"]),
+            capacity_rows=int(record["capacity_rows"]),
+            policy=policy,
+            rows_moved=int(record["rows_moved"]),
+            replacement_rows=int(replaced) if replaced else None,
+        )
     except (ValueError, TypeError) as error:
-        raise FormatError(f"{path} holds what is no number: {error}") from error
-    offered = [row for row in rows if not _NOT_OFFERED.fullmatch(row.policy)]
-    return offered, [row for row in rows if _NOT_OFFERED.fullmatch(row.policy)]
-
-
-def _row(record: dict[str, str]) -> ExpectedRow:
-    replaced = record["of_which_replacement_fetches"]
-    return ExpectedRow(
-        trace=record["trace"],
-        capacity_fraction=float(record["capacity_fraction"]),
-        capacity_rows=int(record["capacity_rows"]),
-        policy=record["policy"],
-        rows_moved=int(record["rows_moved"]),
-        replacement_rows=int(replaced) if replaced else None,
-    )
+        raise FormatError(f"{path}, policy {policy}: {error}") from error
+    if not any(re.fullmatch(pattern, policy or "") for pattern in (*_TOLERANCE, _NOT_OFFERED)):
+        raise FormatError(f"{path} names a policy that is unknown: {policy!r}")
+    return row
 
 
 def run_expected(case: Case, policy: str, capacity: int) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +146,7 @@ def load_case(path: Path) -> Case:
     """Read a trace file. Raises FormatError for one that cannot be read."""
     try:
         read = trace.read(path)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except OSError as error:
         raise FormatError(f"{path} cannot be read as a trace: {error}") from error
     return _of_arrays(path, read) if read.calls is None else _of_log(path, read, read.calls)
 
@@ -178,16 +177,21 @@ def _of_log(path: Path, read: trace.Trace, calls: list[trace.Call]) -> Case:
     header = read.header
     # Rows that were read without having been announced are requests like all others.
     asked: list[Ids] = []
+    executed: list[int] = []  # where in `asked` each minibatch stands
+    dropped: set[int] = set()
     foreseen: dict[int, Ids] = {}
     for call in calls:
         if call.name == "foresee":
             foreseen[call.number] = call.ids
         elif call.name == "execute":
+            executed.append(len(asked))
             asked.append(foreseen.pop(call.number, call.ids))
         elif call.name == "read":
             asked.append(call.ids)
         elif call.name == "drop":
             foreseen.clear()
+            dropped.update(executed.pop() for _ in range(min(call.number, len(executed))))
+    asked = [each for place, each in enumerate(asked) if place not in dropped]
     ids = np.concatenate([np.empty(0, dtype=np.int64), *asked])
     nodes = np.unique(ids)
     try:
@@ -198,7 +202,7 @@ def _of_log(path: Path, read: trace.Trace, calls: list[trace.Call]) -> Case:
             depth=int(header["depth"]),
             table_rows=int(header["rows"]),
             calls=[(call.name, call.number, call.ids) for call in calls],
-            priors=list(read.levels),
+            priors=list(read.priors),
         )
         priors: dict[str, Worth] = {}
         if live.priors and live.plan.prior in ("vip", "degree", "given"):

@@ -89,6 +89,25 @@ TEST(ReplayLog, RefusesWhatNoRunWrites) {
   expect_format_error({{"read", 0, one}, {"dance", 0, {}}});
 }
 
+TEST(ReplayLog, MinibatchesDroppedAfterTheirFetchAskedForNothing) {
+  const Ids one = ids({1}), two = ids({2});
+  const std::vector<LogCall> calls = {
+      {"foresee", 1, one}, {"foresee", 2, two},
+      {"execute", 1, {}},  {"execute", 2, {}},  // fetched ahead, and dropped before anybody used it
+      {"drop", 1, {}},
+  };
+  const ReplayResult result = replay_log(calls, {}, ledger("none", 0));
+  EXPECT_EQ(result.rows_requested, 1u);
+  EXPECT_EQ(result.rows_moved, 2u);
+  expect_format_error({{"drop", 1, {}}});
+}
+
+TEST(ReplayLog, RowsFetchedAgainAfterAWriteAreMoved) {
+  const Ids one = ids({1});
+  const std::vector<LogCall> calls = {{"foresee", 1, one}, {"execute", 1, {}}, {"invalidate", 1, one}};
+  EXPECT_EQ(replay_log(calls, {}, ledger("none", 0)).rows_moved, 2u);
+}
+
 TEST(ReplayLog, MinibatchesThatWereDroppedAreNotExecuted) {
   const Ids one = ids({1});
   const std::vector<LogCall> calls = {
