@@ -28,6 +28,8 @@ class PartMap {
   std::int64_t ids() const { return starts_.back(); }
   std::int64_t rows(PartId part) const { return start(part, 1) - start(part); }
   PartId local() const { return local_; }
+  NodeId local_begin() const { return id_of(0, local_); }
+  NodeId local_end() const { return id_of(rows(local_), local_); }
   bool is_local(NodeId id) const { return value(id) >= start(local_) && value(id) < start(local_, 1); }
 
   // REQUIRES 0 <= id < ids().

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <numeric>
 #include <utility>
 
@@ -50,6 +51,26 @@ std::shared_ptr<const Prior> Prior::from_levels(std::vector<std::uint8_t> levels
   auto prior = std::make_shared<Prior>();
   prior->levels_ = std::move(levels);
   return prior;
+}
+
+std::shared_ptr<const Prior> Prior::without(std::shared_ptr<const Prior> prior, NodeId begin, NodeId end) {
+  if (!prior) return prior;
+  const auto clip = [&](std::size_t size) {
+    return std::pair(std::min(static_cast<std::size_t>(value(begin)), size),
+                     std::min(static_cast<std::size_t>(value(end)), size));
+  };
+  const auto [first, last] = clip(prior->levels_.size());
+  if (std::all_of(prior->levels_.begin() + static_cast<std::ptrdiff_t>(first),
+                  prior->levels_.begin() + static_cast<std::ptrdiff_t>(last),
+                  [](auto level) { return level == 0; }))
+    return prior;
+  auto masked = std::make_shared<Prior>(*prior);
+  std::fill(masked->levels_.begin() + static_cast<std::ptrdiff_t>(first),
+            masked->levels_.begin() + static_cast<std::ptrdiff_t>(last), std::uint8_t{0});
+  const auto [worth_first, worth_last] = clip(prior->worth_.size());
+  std::fill(masked->worth_.begin() + static_cast<std::ptrdiff_t>(worth_first),
+            masked->worth_.begin() + static_cast<std::ptrdiff_t>(worth_last), 0.0f);
+  return masked;
 }
 
 }  // namespace rudder

@@ -24,6 +24,10 @@ class Prior {
   // Levels made elsewhere, one byte per NodeId.
   static std::shared_ptr<const Prior> from_levels(std::vector<std::uint8_t> levels);
 
+  // The same with the rows [begin, end) worth nothing: those of the local partition are never fetched, so a
+  // policy that ranks the whole table must not choose them.
+  static std::shared_ptr<const Prior> without(std::shared_ptr<const Prior> prior, NodeId begin, NodeId end);
+
   // Rows outside the table have level 0.
   std::uint8_t level(NodeId id) const {
     const auto i = static_cast<std::uint64_t>(value(id));

@@ -194,7 +194,7 @@ void Prefetcher::steer_now(const Steering& steering) {
   }
   if (steering.prior) {
     note("prior", 0);
-    ledger_.set_prior(steering.prior);
+    ledger_.set_prior(Prior::without(steering.prior, parts_.local_begin(), parts_.local_end()));
   }
   if (steering.replace) {
     note("replace", *steering.replace ? 1 : 0);

@@ -30,10 +30,11 @@ void check(const PrefetcherConfig& config) {
   if (config.threads < 1) fail("at least 1 thread must copy rows");
 }
 
-// More slots than rows exist would only cost memory.
+// More slots than rows exist would only cost memory; rows of the local partition are never fetched.
 PolicyConfig useful(PolicyConfig policy, const PartMap& parts) {
   const auto remote = static_cast<std::size_t>(parts.ids() - parts.rows(parts.local()));
   policy.capacity = std::min(policy.capacity, remote);
+  policy.prior = Prior::without(policy.prior, parts.local_begin(), parts.local_end());
   return policy;
 }
 

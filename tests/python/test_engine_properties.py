@@ -121,7 +121,6 @@ class Engine(RuleBasedStateMachine):
     def some_prior(self) -> _core.Prior:
         """Local rows are worth nothing: they are never fetched."""
         worth = self.random.random(ROWS, dtype=np.float32)
-        worth[self.local] = 0
         return _core.Prior.from_worth(worth)
 
     def check(self, ids: Ids, call: Any, *args: Any) -> bool:

@@ -304,6 +304,24 @@ TEST_F(PrefetcherTest, DroppedMinibatchesAreTakenOutOfTheRequests) {
   EXPECT_EQ(count.rows_moved, 2u + count.rows_wasted);
 }
 
+TEST_F(PrefetcherTest, LocalRowsAreNeverFetchedHoweverMuchTheyAreWorth) {
+  std::vector<float> worth(kRows);
+  for (std::size_t i = 0; i < worth.size(); ++i)
+    worth[i] = static_cast<float>(kRows - static_cast<std::int64_t>(i));
+  for (const std::string policy : {"static-vip", "score"}) {
+    SCOPED_TRACE(policy);
+    PrefetcherConfig settings = config(700);
+    settings.policy.name = policy;
+    settings.policy.prefill = true;
+    settings.policy.prior = Prior::from_worth(worth);
+    Prefetcher prefetcher(settings);
+    const std::vector<NodeId> ids{NodeId{3}, NodeId{kLocal}, NodeId{2999}};
+    ASSERT_TRUE(take_and_check(prefetcher, prefetcher.submit(ids, 0), ids));
+    prefetcher.steer({.prior = Prior::from_worth(worth)});
+    ASSERT_TRUE(take_and_check(prefetcher, prefetcher.submit(ids, 0), ids));
+  }
+}
+
 TEST_F(PrefetcherTest, AWaitEndsWhenItsPollThrows) {
   loopback_->inject({.stall = true});
   Prefetcher prefetcher(config(10));
