@@ -68,9 +68,10 @@ struct Counters {
   std::size_t window_bytes = 0, waiting_bytes = 0, staging_bytes_now = 0, staging_bytes_peak = 0;
 };
 
-// One call of the ledger, in order: replaying them gives the same rows (replay/log.h). `number` is that of a minibatch
-// (foresee, execute), rows of capacity, minibatches of depth, replace's 0 or 1, for "invalidate" the rows fetched again
-// for minibatches on their way, for "drop" the minibatches that were executed and are dropped before their use.
+// One call of the ledger, in order: replaying them gives the same rows. `number` is that of a minibatch
+// (foresee, execute), rows of capacity, minibatches of depth, replace's 0 or 1, for "invalidate" the rows
+// fetched again for minibatches on their way, for "drop" the minibatches that were executed and are dropped
+// before their use.
 struct LedgerCall {
   std::string_view call;  // foresee | execute | read | drop | capacity | depth | prior | replace | invalidate
   std::uint64_t number = 0;
