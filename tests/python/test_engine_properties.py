@@ -88,7 +88,6 @@ class Engine(RuleBasedStateMachine):
 
         capacity = draw(st.sampled_from([ROWS, 30, 7, 0, 10 * ROWS]))
         self.built = min(capacity, self.remote)
-        self.local = slice(low, high)
         self.core = _core.Prefetcher(
             table=0,
             row_bytes=self.rows.shape[1],
@@ -119,9 +118,8 @@ class Engine(RuleBasedStateMachine):
             self.core.close()
 
     def some_prior(self) -> _core.Prior:
-        """Local rows are worth nothing: they are never fetched."""
-        worth = self.random.random(ROWS, dtype=np.float32)
-        return _core.Prior.from_worth(worth)
+        """Local rows have a worth too, though they are never fetched: the engine must not be misled by it."""
+        return _core.Prior.from_worth(self.random.random(ROWS, dtype=np.float32))
 
     def check(self, ids: Ids, call: Any, *args: Any) -> bool:
         """Rows that the call writes are the table's; or it failed, and that is to be expected."""
