@@ -96,6 +96,8 @@ def replay(
     from rudder.replay.load import find_traces
     from rudder.replay.settings import Request, Window, split
 
+    if json_file not in (None, "-") and not Path(str(json_file)).absolute().parent.is_dir():
+        raise ConfigError(f"--json {json_file}: there is no such folder")  # before minutes of work
     paths = find_traces(traces)
     if policy.strip() == _EXPECTED:
         _expected(paths, jobs, json_file)

@@ -205,6 +205,7 @@ def _of_log(path: Path, read: trace.Trace, calls: list[trace.Call]) -> Case:
             priors=list(read.priors),
         )
         priors: dict[str, Worth] = {}
+        # What a caller gave in the place of VIP is taken for it.
         if live.priors and live.plan.prior in ("vip", "degree", "given"):
             priors["vip" if live.plan.prior == "given" else live.plan.prior] = live.priors[0][nodes]
         return Case(

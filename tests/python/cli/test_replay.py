@@ -149,6 +149,7 @@ def test_plot(tmp_path: Path) -> None:
         (("--row-bytes", "0"), "at least 1"),
         (("--prior", "nonesuch", "--capacity", "2"), "prior nonesuch"),
         (("--jobs", "-1"), "--jobs"),
+        (("--json", "nowhere/rows.json"), "--json"),
         (("--trainers",), "two trainers"),
         (("--policy", "expected"), "expected.csv"),
     ],
