@@ -70,6 +70,7 @@ void Prefetcher::admit(const BatchPtr& batch, const Verdict& verdict) {
         ++batch->waits;
       }
     batch->planned = true;
+    published_ = count_;  // whoever wakes up finds its minibatch counted
     changed_.notify_all();
   }
   start(std::move(order));
@@ -105,6 +106,7 @@ void Prefetcher::on_fetched(FetchEngine::FetchId id, const FailurePtr& error) {
     --batch->waits;
     if (error && !batch->error) batch->error = error;
   }
+  published_ = count_;
   changed_.notify_all();
 }
 
