@@ -103,7 +103,7 @@ def test_signals_end_the_job(launcher, two_parts, workers, number):
 
 def test_trainers_may_save_on_interrupt(launcher, two_parts, workers):
     process = launcher.start(*TWO, two_parts, "--", str(workers / "roles.py"), "save")
-    launcher.read_until(process, "runs", times=4)
+    launcher.read_until(process, "ready to save", times=2)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -62,6 +62,7 @@ elif action == "env":
     done.touch()
 elif action == "save":
     try:
+        print("ready to save", flush=True)
         wait_for_ever()
     except KeyboardInterrupt:
         print("saved before the end", flush=True)
