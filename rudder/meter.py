@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rudder.metrics import IntervalMetrics, difference
+from rudder.gap import GapMeter
+from rudder.metrics import GROWING, Gap, IntervalMetrics, difference
 from rudder.plan import Plan
 from rudder.run_folder import RunFolder
 
@@ -31,11 +32,13 @@ class Meter:
         row_bytes: int,
         folder: RunFolder | None = None,
         callback: MetricsCallback | None = None,
+        gap: GapMeter | None = None,
     ) -> None:
-        """``counters`` gives the core's running totals."""
+        """``counters`` gives the core's running totals; ``gap`` measures the distance to MIN."""
         self._counters = counters
         self._tensor, self._rank, self._row_bytes = tensor, rank, row_bytes
         self._folder, self._callback = folder, callback
+        self._gap = gap
         self._lock = threading.Lock()
         self._own: dict[str, float] = {}
         self._began: float | None = None
@@ -75,7 +78,8 @@ class Meter:
     def end_interval(self, plan: Plan, refused: int) -> IntervalMetrics:
         """Cut the interval here; the minibatch that begins next belongs to the next one."""
         now = {**self.snapshot(), "refused_decisions": refused}
-        metrics = self._since(self._earlier, now, plan, self._intervals, self.minibatches)
+        gap = self._measure_gap(now)
+        metrics = self._since(self._earlier, now, plan, self._intervals, self.minibatches, gap)
         self._earlier = now
         self._intervals += 1
         self.minibatches = 0
@@ -92,15 +96,34 @@ class Meter:
     def total(self, plan: Plan, refused: int) -> IntervalMetrics:
         """Metrics of the whole run so far, as one interval."""
         now = {**self.snapshot(), "refused_decisions": refused}
-        return self._since({}, now, plan, 0, self._minibatches_total)
+        return self._whole(now, plan, 0)
 
     def finish(self, plan: Plan, refused: int, *, failed: bool) -> None:
         """Write the last, partial interval and the totals. Call while the core still answers."""
         if self.minibatches or not self._intervals:
             self.end_interval(plan, refused)
+        if self._gap is not None:
+            self._gap.finish(self._intervals - 1)
         now = {**self.snapshot(), "refused_decisions": refused}
-        self._write("end", self._since({}, now, plan, self._intervals, self._minibatches_total).to_json())
+        self._write("end", self._whole(now, plan, self._intervals).to_json())
         self._summarise("failed" if failed else "finished", plan, now)
+
+    def _measure_gap(self, now: Mapping[str, int | float]) -> Gap | None:
+        if self._gap is None:
+            return None
+        past = {name: now.get(name, 0) - self._earlier.get(name, 0) for name in GROWING}
+        return self._gap.end_interval(
+            self._intervals,
+            executed=int(now["minibatches"]),
+            capacity_rows=int(now["capacity_rows"]),
+            rows_requested=int(past["rows_requested"]),
+            rows_moved=int(past["rows_moved"]),
+            seconds=past["seconds_wall"],
+        )
+
+    def _whole(self, now: Mapping[str, int | float], plan: Plan, intervals: int) -> IntervalMetrics:
+        gap = self._gap.whole() if self._gap is not None else None
+        return self._since({}, now, plan, intervals, self._minibatches_total, gap)
 
     def _since(
         self,
@@ -109,6 +132,7 @@ class Meter:
         plan: Plan,
         interval: int,
         minibatches: int,
+        gap: Gap | None,
     ) -> IntervalMetrics:
         return difference(
             earlier,
@@ -119,10 +143,11 @@ class Meter:
             minibatches=minibatches,
             plan=plan,
             row_bytes=self._row_bytes,
+            gap=gap,
         )
 
     def _summarise(self, state: str, plan: Plan, now: Mapping[str, int | float]) -> None:
-        whole = self._since({}, now, plan, self._intervals, self._minibatches_total).to_json()
+        whole = self._whole(now, plan, self._intervals).to_json()
         self._on_disk(lambda folder: folder.summarise(self._tensor, state, whole))
 
     def _write(self, kind: str, values: dict[str, Any]) -> None:

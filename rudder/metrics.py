@@ -34,6 +34,12 @@ waiting_bytes         blocks of sampled minibatches that wait for the trainer
 staging_bytes_peak    most bytes of fetched rows that ever waited
 verified_rows         rows compared with the stock pull (``verify=``); differing_rows among them
 refused_decisions     controller answers that could not be used, since the start
+times_min             rows moved as a multiple of what Belady's MIN, which knows the future, would have
+                      moved with the same buffer; null where that is not known (yet) or nothing had to move
+times_min_error       standard error of its sampling (0: every id was in the sample); null where times_min is
+min_rows              rows that MIN would have moved, estimated from a sample of ids; see `rudder.gap`
+min_interval          interval that these are about: this one, or an earlier one where it was not computed in
+                      time; over a whole run, the last of those counted. null: none
 plan                  the plan in force, in its text form
 ====================  ==============================================================================
 """
@@ -84,6 +90,29 @@ GAUGES = (
 
 
 @dataclass(frozen=True)
+class Gap:
+    """The distance to MIN over an interval, or over all intervals measured so far."""
+
+    #: Interval that this is about; of several, the last one.
+    interval: int
+    #: Rows moved, and rows that MIN would have moved (estimated below a rate of 1).
+    rows_moved: int
+    min_rows: float
+    #: Standard error of `min_rows`.
+    error: float
+
+    def fields(self) -> dict[str, int | float | None]:
+        """By their names in the schema."""
+        times = self.rows_moved / self.min_rows if self.min_rows else None
+        return {
+            "min_interval": self.interval,
+            "min_rows": round(self.min_rows),
+            "times_min": times,
+            "times_min_error": times * self.error / self.min_rows if times is not None else None,
+        }
+
+
+@dataclass(frozen=True)
 class IntervalMetrics:
     """What happened to one tensor on one rank over one interval (or over the whole run, see `total`)."""
 
@@ -120,6 +149,10 @@ class IntervalMetrics:
     waiting_bytes: int = 0
     staging_bytes_peak: int = 0
     refused_decisions: int = 0
+    times_min: float | None = None
+    times_min_error: float | None = None
+    min_rows: int | None = None
+    min_interval: int | None = None
 
     @property
     def rows_saved(self) -> int:
@@ -164,10 +197,13 @@ def difference(
     minibatches: int,
     plan: Plan,
     row_bytes: int,
+    gap: Gap | None = None,
 ) -> IntervalMetrics:
     """Metrics of the time between two snapshots; names that a snapshot lacks count as 0."""
     values: dict[str, Any] = {name: later.get(name, 0) - earlier.get(name, 0) for name in GROWING}
     values.update({name: later.get(name, 0) for name in GAUGES})
+    if gap is not None:
+        values.update(gap.fields())
     return IntervalMetrics(
         tensor=tensor,
         rank=rank,
@@ -180,14 +216,28 @@ def difference(
 
 
 def total(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sum of several `to_json` values (tensors or ranks): growing numbers added up, one hit rate."""
+    """Sum of several `to_json` values (tensors or ranks): growing numbers added up, one hit rate and one
+    distance to MIN.
+    """
     names = [field.name for field in fields(IntervalMetrics) if field.name in GROWING]
     names += ["rows_saved", "seconds_stalled", "seconds_training"]
     names += ["bytes_requested", "bytes_hit", "bytes_moved", "bytes_saved"]
     result: dict[str, Any] = {name: sum(part.get(name, 0) for part in parts) for name in names}
     requested = result["rows_requested"]
     result["hit_rate"] = round(result["rows_hit"] / requested, 6) if requested else 0.0
+    result.update(_total_gap(parts))
     return _rounded(result)
+
+
+def _total_gap(parts: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Of buffers side by side, whose errors are independent; those without a figure are left out."""
+    known = [part for part in parts if part.get("times_min") is not None]
+    rows = sum(part["min_rows"] for part in known)
+    if not rows:
+        return {"times_min": None, "times_min_error": None, "min_rows": None}
+    moved = sum(part["times_min"] * part["min_rows"] for part in known)
+    error = sum((part["times_min_error"] * part["min_rows"]) ** 2 for part in known) ** 0.5
+    return {"times_min": moved / rows, "times_min_error": error / rows, "min_rows": rows}
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class Options:
     #: True or "raise": compare each batch with the stock pull and raise VerifyError; "count": count what
     #: differs.
     verify: Verify = False
+    #: Estimate from a sample of the accesses how many times the rows of MIN were moved; see `rudder.gap`.
+    gap_meter: bool = True
     #: Folder for metrics; by default the one that RUDDER_OUT names, if any.
     metrics_dir: str | os.PathLike[str] | None = None
     #: Called with the `IntervalMetrics` of every interval.

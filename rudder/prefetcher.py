@@ -19,6 +19,7 @@ from rudder import lifetime
 from rudder.claims import Claims, Taken
 from rudder.config import ENV_OUT, ENV_RECORD, folder_from, parse_bytes, rows_of_capacity
 from rudder.errors import ConfigError
+from rudder.gap import GapMeter
 from rudder.meter import Meter
 from rudder.metrics import IntervalMetrics
 from rudder.minibatch import Minibatch, joined
@@ -102,6 +103,8 @@ class Prefetcher:
         self.feeder: Lookahead | None = None
         #: The loader that yielded last.
         self.last_user: Lookahead | None = None
+        local = (int(starts[source.local_part]), int(starts[source.local_part + 1]))
+        self._gap = GapMeter(local) if options.gap_meter else None
         folder = folder_from(options.metrics_dir, ENV_OUT)
         self._meter = Meter(
             self._core.counters,
@@ -110,6 +113,7 @@ class Prefetcher:
             row_bytes=source.row_bytes,
             folder=run_folder(folder.absolute(), options.rank) if folder is not None else None,
             callback=options.on_metrics,
+            gap=self._gap,
         )
         self._verifier = (
             Verifier(source, self._meter, raises=options.verify != "count") if options.verify else None
@@ -156,6 +160,8 @@ class Prefetcher:
         # Another thread may have waited meanwhile, so this is a bound where several read at once.
         waited = min(spent, self._core.counters()["seconds_stalled"] - stalled)
         self._meter.add(seconds_stalled_fetching=waited, seconds_gathering=spent - waited)
+        if self._gap is not None:
+            self._gap.read(ids, self.plan.interval)
         if self._recorder is not None:
             self._recorder.read()
 
@@ -168,6 +174,8 @@ class Prefetcher:
         self._meter.add(seconds_stalled_fetching=taken.waited, seconds_gathering=taken.gathering)
         if taken.seq is None:
             return
+        if self._gap is not None:
+            self._gap.taken(taken.seq)
         if self._recorder is not None:
             self._recorder.began(taken.seq, taken.waited)
 
@@ -185,6 +193,8 @@ class Prefetcher:
         self._planner.count(ids)
         self._meter.add(seconds_sampling=sampling_seconds)
         minibatch = Minibatch(self._core.submit(ids, waiting_bytes), parts)
+        if self._gap is not None:
+            self._gap.submitted(minibatch.seq, ids, self.plan.interval)
         if self._recorder is not None:
             self._recorder.sampled(minibatch.seq, sampling_seconds)
         return minibatch
@@ -212,6 +222,8 @@ class Prefetcher:
     def drop_pending(self) -> None:
         """Forget all minibatches that were submitted and whose rows were not asked for yet."""
         self._claims.drop()
+        if self._gap is not None and not self._closed:
+            self._gap.dropped(int(self._core.counters()["minibatches"]))
 
     def finish_epoch(self) -> None:
         """The trainer is done with every minibatch whose rows it asked for; they need not be kept."""
