@@ -309,12 +309,14 @@ class Prefetcher:
             if self._closed:
                 return
             self._closed = True
+        # The core first: with its thread gone, the last metrics and the end of the record tell of the same
+        # rows.
+        self._core.close()
         try:
             self._meter.finish(self.plan, self._planner.refused, failed=lifetime.failing())
             if self._recorder is not None:
                 self._recorder.close()
         finally:
-            self._core.close()
             self._planner.close()
 
     def __enter__(self) -> Prefetcher:
