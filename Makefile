@@ -128,7 +128,7 @@ endif
 bench-python: env
 	$(say) 'features through the buffer against torch.index_select'
 	@$(BIN)/python benchmarks/feats_bench.py
-	@python benchmarks/gap_bench.py
+	@$(BIN)/python benchmarks/gap_bench.py
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)/.installed

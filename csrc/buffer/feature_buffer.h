@@ -29,6 +29,14 @@ class FeatureBuffer {
     if (keys > slot_of_.size()) slot_of_.resize(keys, kNoSlot);
   }
 
+  // Uses the slots below `slots` only; rows above move down in `compact`. REQUIRES at most that many rows to
+  // be held, and slots <= this->slots().
+  void set_limit(std::size_t slots);
+  // Moves rows above the limit into free slots below it: readers of the old slot keep it until they are
+  // released. When nothing above is read any more its memory goes back to the system; returns how many bytes
+  // just did.
+  std::size_t compact(Seq released);
+
   SlotId slot_of(RowKey row) const { return row < slot_of_.size() ? slot_of_[row] : kNoSlot; }
 
   // Gives the row a free slot; it is filling until `fill`, and `from` holds its bytes until then.
@@ -65,7 +73,6 @@ class FeatureBuffer {
   void unpin(SlotId slot) { --slots_[index(slot)].readers; }
 
   std::size_t slots() const { return slots_.size(); }
-  std::size_t used() const { return slots_.size() - free_.size(); }
   std::size_t row_bytes() const { return row_bytes_; }
   const Arena& arena() const { return arena_; }
   // Memory beside the rows.
@@ -76,11 +83,14 @@ class FeatureBuffer {
     Seq busy_until = 0;               // minibatches up to here may be reading the slot
     const std::byte* from = nullptr;  // filling: where the bytes are meanwhile
     std::uint32_t readers = 0;        // unplanned reads of the slot
+    RowKey row = kNoRow;              // that it holds
   };
   static std::size_t index(SlotId slot) { return static_cast<std::size_t>(value(slot)); }
   std::byte* row(SlotId slot) const { return arena_.data() + index(slot) * row_bytes_; }
 
   std::size_t row_bytes_;
+  std::size_t limit_;
+  bool compacting_ = false;  // rows or readers may be above the limit
   Arena arena_;
   std::vector<Slot> slots_;
   std::vector<SlotId> free_;

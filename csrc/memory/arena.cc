@@ -55,6 +55,12 @@ Arena::~Arena() {
   munmap(data_, mapped_);
 }
 
+std::size_t Arena::give_back_from(std::size_t offset) {
+  const std::size_t begin = round_up(offset, kPlainPage);
+  if (pinned_ || pages_ == Pages::kHuge || begin >= mapped_) return 0;
+  return madvise(data_ + begin, mapped_ - begin, MADV_DONTNEED) == 0 ? mapped_ - begin : 0;
+}
+
 void Arena::swap(Arena& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);

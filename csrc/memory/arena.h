@@ -28,6 +28,10 @@ class Arena {
   }
   ~Arena();
 
+  // Gives the pages from byte `offset` to the end back to the system; they read as zero when touched again.
+  // Returns the bytes given back: none where they are pinned or reserved huge pages.
+  std::size_t give_back_from(std::size_t offset);
+
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }    // as asked for
   std::size_t mapped() const { return mapped_; }  // rounded up to whole pages

@@ -187,6 +187,8 @@ void Prefetcher::steer_now(const Steering& steering) {
     note("capacity", *steering.capacity_rows);
     ledger_.set_capacity(*steering.capacity_rows);
     store_.remove(ledger_.evicted());
+    store_.set_capacity(*steering.capacity_rows);
+    store_.fill(released_);
     count_.rows_evicted += ledger_.evicted().size();
   }
   if (steering.depth && *steering.depth != depth_) {

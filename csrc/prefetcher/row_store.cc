@@ -170,6 +170,7 @@ void RowStore::fill(Seq released) {
     });
     return staged->fills.empty();
   });
+  buffer_.compact(released);
 }
 
 void RowStore::unpin(Minibatch& batch) {

@@ -40,6 +40,9 @@ class RowStore {
   // Gives these distinct rows of a placed minibatch a new staging place, to be fetched again.
   Order replace(Minibatch& batch, std::span<const std::size_t> rows);
 
+  // The buffer holds at most this many rows from now on; the memory beyond goes back to the system as readers
+  // leave it.
+  void set_capacity(std::size_t rows) { buffer_.set_limit(rows); }
   // Frees the slots of rows that left the buffer.
   void remove(std::span<const RowKey> rows);
   // The rows of a fetch are here.

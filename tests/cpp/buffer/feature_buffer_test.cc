@@ -64,6 +64,34 @@ TEST(FeatureBuffer, PinsHoldASlotOutsideMinibatches) {
   EXPECT_TRUE(buffer.overwritable(slot, 100));
 }
 
+TEST(FeatureBuffer, ASmallerBufferMovesItsRowsDownAndGivesMemoryBack) {
+  constexpr std::size_t kSlots = 4096, kBytes = 512;
+  FeatureBuffer buffer(kSlots, kBytes, {.huge = false, .pin = false});
+  buffer.reserve(kSlots);
+  std::vector<std::vector<std::byte>> rows;
+  for (RowKey key = 0; key < kSlots; ++key) rows.push_back(row(static_cast<std::uint8_t>(key % 251), kBytes));
+  for (RowKey key = 0; key < kSlots; ++key) buffer.fill(buffer.insert(key, rows[key].data()));
+  // Every other row leaves; one that stays is being read in the upper half, by a minibatch and by a pin.
+  for (RowKey key = 0; key < kSlots; key += 2) buffer.remove(key);
+  RowKey watched = 1;
+  while (value(buffer.slot_of(watched)) < 3000) watched += 2;
+  const std::byte* read = buffer.use(buffer.slot_of(watched), 7);
+  buffer.set_limit(kSlots / 2);
+  EXPECT_EQ(buffer.compact(6), 0u);  // minibatch 7 still reads there
+  EXPECT_EQ(std::memcmp(read, rows[watched].data(), kBytes), 0);
+  EXPECT_GT(buffer.compact(7), kSlots / 2 * kBytes - 4096);
+  EXPECT_EQ(buffer.compact(8), 0u);
+  for (RowKey key = 1; key < kSlots; key += 2) {
+    ASSERT_LT(value(buffer.slot_of(key)), static_cast<int>(kSlots / 2));
+    ASSERT_EQ(std::memcmp(buffer.use(buffer.slot_of(key), 8), rows[key].data(), kBytes), 0);
+  }
+  // It grows again: the slots above are free.
+  buffer.set_limit(kSlots);
+  for (RowKey key = 0; key < kSlots; key += 2) buffer.fill(buffer.insert(key, rows[key].data()));
+  for (RowKey key = 0; key < kSlots; ++key)
+    ASSERT_EQ(std::memcmp(buffer.use(buffer.slot_of(key), 9), rows[key].data(), kBytes), 0);
+}
+
 TEST(FeatureBuffer, BadShapesAreTypedErrors) {
   EXPECT_THROW(FeatureBuffer(1, 0, {}), Error);
   EXPECT_THROW(FeatureBuffer(std::size_t{1} << 31, 8, {}), Error);
