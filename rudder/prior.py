@@ -76,11 +76,20 @@ class Priors:
         from rudder._core import Prior
 
         if name in self._source.priors:
-            return Prior.from_worth(np.ascontiguousarray(self._source.priors[name](), dtype=np.float32))
+            return self._remote_only(np.asarray(self._source.priors[name](), dtype=np.float32))
         if name == "given" and self._given is not None:
-            return Prior.from_worth(self._given)
+            return self._remote_only(self._given)
         if name == "frequency" and self._frequency is not None:
             return Prior.from_worth(self._frequency.worth())
         if name in ("none", "frequency"):
             return Prior.from_levels(np.zeros(self._rows, dtype=np.uint8))
         raise ConfigError(f"{self._source.name} has no prior {name!r}")
+
+    def _remote_only(self, worth: NDArray[np.float32]) -> Prior:
+        """Local rows are never buffered: worth nothing, in the run as in the record of it."""
+        from rudder._core import Prior
+
+        low, high = self._local
+        worth = np.array(worth, dtype=np.float32)
+        worth[low:high] = 0
+        return Prior.from_worth(worth)

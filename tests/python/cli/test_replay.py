@@ -13,6 +13,7 @@ import pytest
 
 from rudder import ArraySource, Options, Plan, Prefetcher, _core
 from rudder.errors import ConfigError, FormatError
+from rudder.trace import read as read_trace
 
 pytest.importorskip("typer")
 
@@ -273,9 +274,12 @@ def test_a_recording_that_ends_early_replays_up_to_there(tmp_path: Path) -> None
     record(tmp_path, "lru", change=False)
     (path,) = tmp_path.glob("*.trace")
     whole = numbers(str(path))[0]
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    half = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes(half)
+    if not read_trace(path).truncated:  # by chance between two frames: one byte less is inside of one
+        path.write_bytes(half[:-1])
     result = run(str(path), "--json", str(tmp_path / "rows.json"))
-    assert "ends in the middle" in result.output
+    assert "ends in the middle" in " ".join(result.output.split())
     (found,) = json.loads((tmp_path / "rows.json").read_text())
     assert found["truncated"]
     assert 0 < found["rows_requested"] < whole["rows_requested"]
