@@ -234,11 +234,6 @@ std::vector<RouteState> FetchEngine::routes() const {
   return states;
 }
 
-void FetchEngine::set_deadline(std::chrono::nanoseconds deadline) {
-  const std::lock_guard lock(ladders_mutex_);
-  deadline_ = deadline;
-}
-
 void FetchEngine::close() {
   inbox_->stop();
   const std::lock_guard lock(joining_);

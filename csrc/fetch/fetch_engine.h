@@ -54,7 +54,6 @@ class FetchEngine {
   void fetch(FetchId id, std::vector<Gather> gathers);
 
   std::vector<RouteState> routes() const;
-  void set_deadline(std::chrono::nanoseconds deadline);
 
   // Stops the progress thread; after it returns no destination is written any more. Idempotent.
   void close();
@@ -91,9 +90,9 @@ class FetchEngine {
   const Done done_;
   const std::shared_ptr<Inbox> inbox_;
 
-  mutable std::mutex ladders_mutex_;  // `routes` and `set_deadline` may be called from elsewhere
+  mutable std::mutex ladders_mutex_;  // `routes` may be called from elsewhere
   std::vector<Ladder> ladders_;
-  std::chrono::nanoseconds deadline_;
+  const std::chrono::nanoseconds deadline_;
 
   // Owned by the progress thread.
   std::map<FetchId, Fetch> fetches_;

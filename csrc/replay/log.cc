@@ -36,11 +36,7 @@ ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::sha
   // By executed minibatch, in order: the last ones may yet be dropped.
   std::vector<Requested> executed;
   const auto count = [&result](const Verdict& verdict) {
-    result.rows_requested += verdict.rows.size();
-    result.hits += verdict.hits;
-    result.merged += verdict.merged;
-    result.rows_moved += verdict.misses + verdict.replaced.size();
-    result.replacement_rows += verdict.replaced.size();
+    result.count(verdict);
     return Requested{verdict.rows.size(), verdict.hits, verdict.merged};
   };
   for (; at < calls.size(); ++at) {

@@ -26,13 +26,7 @@ std::size_t horizon(const Trace& trace, const ReplayConfig& config, std::size_t 
 ReplayResult replay(const Trace& trace, const ReplayConfig& config) {
   Ledger ledger({.id_space = trace.id_space(), .policy = config.policy, .depth = config.depth});
   ReplayResult result;
-  const auto count = [&result](const Verdict& verdict) {
-    result.rows_requested += verdict.rows.size();
-    result.hits += verdict.hits;
-    result.merged += verdict.merged;
-    result.rows_moved += verdict.misses + verdict.replaced.size();
-    result.replacement_rows += verdict.replaced.size();
-  };
+  const auto count = [&result](const Verdict& verdict) { result.count(verdict); };
   // A minibatch of no rows lets a policy fill the buffer before the first real one.
   if (config.policy.prefill) count(ledger.execute_now({}));
   std::vector<NodeId> scratch;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ledger/ledger.h"
 #include "policy/policy.h"
 #include "replay/trace.h"
 
@@ -28,6 +29,14 @@ struct ReplayResult {
   std::uint64_t merged = 0;            // found staged
   std::uint64_t rows_moved = 0;        // misses and replacements
   std::uint64_t replacement_rows = 0;  // of which fetched for the buffer's sake alone
+
+  void count(const Verdict& verdict) {
+    rows_requested += verdict.rows.size();
+    hits += verdict.hits;
+    merged += verdict.merged;
+    rows_moved += verdict.misses + verdict.replaced.size();
+    replacement_rows += verdict.replaced.size();
+  }
 };
 
 // Throws Error(kConfig) for an unknown policy.
