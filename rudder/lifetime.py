@@ -28,6 +28,8 @@ _lock = threading.Lock()
 # Loaders are closed before the tables that they feed.
 _loaders: weakref.WeakSet[Closable] = weakref.WeakSet()
 _tables: weakref.WeakSet[Closable] = weakref.WeakSet()
+# What tables fetch by; closed last.
+_connections: weakref.WeakSet[Closable] = weakref.WeakSet()
 _failed = False
 
 
@@ -41,10 +43,15 @@ def register_table(table: Closable) -> None:
     _register(_tables, table)
 
 
+def register_connection(connection: Closable) -> None:
+    """Close ``connection`` at exit, after all tables, if it still lives."""
+    _register(_connections, connection)
+
+
 def close_all() -> None:
-    """Close every loader and table that is still open."""
+    """Close every loader, table and connection that is still open."""
     with _lock:
-        doomed = [*_loaders, *_tables]
+        doomed = [*_loaders, *_tables, *_connections]
     _close(doomed)
 
 
@@ -57,7 +64,7 @@ def close_failed(seconds: float) -> None:
     global _failed
     _failed = True
     with _lock:
-        kinds = [list(_loaders), list(_tables)]
+        kinds = [list(_loaders), list(_tables), list(_connections)]
     for doomed in kinds:
         until = time.monotonic() + seconds / len(kinds)
         # One thread each: no table waits for another.

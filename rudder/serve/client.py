@@ -1,0 +1,136 @@
+"""A trainer's conversation with one feature server's door."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+from rudder.errors import ConfigError, TransportError
+from rudder.serve import handshake
+from rudder.serve.door import keep_alive
+from rudder.serve.frames import MEMBER_BYTES, FrameReader, WireError, framed
+from rudder.serve.handshake import CLIENT, SERVER, Seal
+from rudder.serve.messages import NAME, Admitted, Denied, Enter, Message, Open, Opened, decode, encode
+
+#: Seconds for the whole way in, and for each answer later.
+PATIENCE_S = 5.0
+_READ_BYTES = 16 << 10
+
+
+class DoorClient:
+    """A session with the server of one partition; it lasts as long as the connection. Thread-safe."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        secret: bytes,
+        partition: int,
+        address: bytes,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """Enter. ``address``: of this process's worker. Raises TransportError, which names the partition."""
+        self._who = f"the feature server of partition {partition} at {host}:{port}"
+        self._partition, self._patience = partition, patience_s
+        self._lock = threading.Lock()
+        self._reader = FrameReader(MEMBER_BYTES)
+        until = time.monotonic() + patience_s
+        try:
+            self._sock = socket.create_connection((host, port), patience_s)
+        except OSError as error:
+            raise TransportError(f"{self._who} cannot be reached: {error}", partition) from error
+        try:
+            keep_alive(self._sock)
+            self._prove(secret, until)
+            answer = self._ask(Enter(partition, address), until)
+        except BaseException:
+            self._sock.close()
+            raise
+        if not isinstance(answer, Admitted):
+            self._sock.close()
+            raise TransportError(f"{self._who} answered with {type(answer).__name__} to Enter", partition)
+        #: What the transport needs for `connect`.
+        self.session, self.token, self.server_address = answer.session, answer.token, answer.address
+
+    def open(self, table: int, name: str, rows: int, row_bytes: int) -> None:
+        """Ask to read a table under this number. Raises TransportError, ConfigError for an odd name."""
+        if NAME.fullmatch(name) is None:
+            raise ConfigError(
+                f"a table named {name!r} cannot be asked for by name: use letters, digits, _.:~"
+            )
+        with self._lock:
+            answer = self._ask(Open(table, rows, row_bytes, name), time.monotonic() + self._patience)
+        if answer != Opened(table):
+            raise TransportError(f"{self._who} answered with {answer} to Open", self._partition)
+
+    def wait_until_gone(self) -> None:
+        """Wait until the connection has ended, at either side."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)  # errors and hang-ups are told anyway
+        poll.poll()
+
+    def end(self) -> None:
+        """End the session from any thread: `wait_until_gone` returns."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End it and let the socket go. REQUIRES: nobody waits any more."""
+        self.end()
+        self._sock.close()
+
+    def _prove(self, secret: bytes, until: float) -> None:
+        mine = handshake.greeting(CLIENT)
+        theirs = self._exchange(mine, until)
+        with self._broken_rules():
+            handshake.check_greeting(theirs, SERVER)
+        greetings = mine + theirs
+        answer = self._exchange(handshake.proof(secret, CLIENT, greetings), until)
+        with self._broken_rules():
+            handshake.check_proof(answer, secret, SERVER, greetings)
+        self._ours, self._theirs = Seal(secret, CLIENT, greetings), Seal(secret, SERVER, greetings)
+
+    def _ask(self, message: Message, until: float) -> Message:
+        """The answer to a sealed message. Raises TransportError where it is a denial."""
+        frame = self._exchange(self._ours.close(encode(message)), until)
+        with self._broken_rules():
+            answer = decode(self._theirs.open(frame))
+        if isinstance(answer, Denied):
+            raise TransportError(f"{self._who} denies it: {answer.reason}", self._partition)
+        return answer
+
+    def _exchange(self, body: bytes, until: float) -> bytes:
+        """Send a frame; the next one that comes. After a TransportError the connection is over."""
+        with self._broken_rules():
+            self._wait(until)
+            self._sock.sendall(framed(body))
+            while (frame := self._reader.next()) is None:
+                self._wait(until)
+                data = self._sock.recv(_READ_BYTES)
+                if not data:
+                    raise ConnectionResetError("it closed the connection")
+                self._reader.feed(data)
+        refused = handshake.refusal_in(frame)
+        if refused is not None:
+            self.end()
+            raise TransportError(f"{self._who} refuses: {refused}", self._partition)
+        return frame
+
+    def _wait(self, until: float) -> None:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"no answer within {self._patience:g} s")
+        self._sock.settimeout(left)
+
+    @contextlib.contextmanager
+    def _broken_rules(self) -> Iterator[None]:
+        """Whatever breaks the conversation ends it, as a TransportError."""
+        try:
+            yield
+        except (OSError, WireError) as error:
+            self.end()
+            raise TransportError(f"{self._who} does not answer: {error}", self._partition) from error

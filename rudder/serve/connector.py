@@ -1,0 +1,219 @@
+"""The trainers' side of all feature servers of a job: one transport for the process, one session a server.
+
+A server that is lost (its connection ends, or the transport loses its worker) is asked for again, with
+patience that grows, so that one that was restarted serves again without anybody's doing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rudder import lifetime, ucx
+from rudder.errors import ClosedError, ConfigError, RudderError, TransportError
+from rudder.serve.client import DoorClient
+from rudder.serve.secret import secret_of_job
+
+if TYPE_CHECKING:
+    from rudder._ucx import UcxTransport
+
+_log = logging.getLogger("rudder")
+
+ENV_SERVERS = "RUDDER_FEATURE_SERVERS"
+# Between two attempts to reach a lost server: the first is soon, for one that was only restarted; the last
+# keeps a thousand trainers from knocking all the time.
+_FIRST_DELAY_S = 1.0
+_LAST_DELAY_S = 30.0
+# At the start of a job its feature server may come up a little later than the trainers.
+_START_S = 5.0
+_START_TICK_S = 0.1
+
+Place = tuple[str, int]
+#: Name, rows, bytes of a row.
+_Table = tuple[str, int, int]
+
+
+class Connector:
+    """Sessions with the feature servers of a job, by partition. Thread-safe."""
+
+    def __init__(self, servers: Sequence[Place], secret: bytes, own: int | None = None) -> None:
+        """``servers``: (host, port) by partition; ``own``: this host's, whose interface is used.
+
+        Nothing is connected before `open`. Raises TransportError where UCX is not usable.
+        """
+        compiled = ucx.load()
+        devices = ucx.devices(servers[own][0]) if own is not None else ""
+        self._closed = threading.Event()
+        self._peers = [_Peer(self, part, place) for part, place in enumerate(servers)]
+        self.secret = secret
+        #: The transport that reaches every table opened here.
+        self.transport: UcxTransport = compiled.UcxTransport(devices=devices, on_lost=self._on_lost)
+        lifetime.register_connection(self)
+
+    def open(self, part: int, table: int, name: str, rows: int, row_bytes: int) -> None:
+        """Make a table of a partition reachable by `transport`. Raises TransportError, ConfigError."""
+        if self.closed():
+            raise ClosedError("the connections to the feature servers are closed")
+        if part >= len(self._peers):
+            raise TransportError(f"{ENV_SERVERS} names no feature server for partition {part}", part)
+        self._peers[part].open(table, (name, rows, row_bytes))
+
+    def closed(self, within_s: float = 0.0) -> bool:
+        """Whether it is closed, at the latest after so many seconds."""
+        return self._closed.wait(within_s)
+
+    def close(self) -> None:
+        """End every session. Idempotent."""
+        self._closed.set()
+        for peer in self._peers:
+            peer.close()
+        self.transport.close()
+
+    def _on_lost(self, part: int, why: str) -> None:
+        self._peers[part].lost(why)
+
+
+class _Peer:
+    """One partition's server: away -> entered -> (lost -> entered again)*."""
+
+    def __init__(self, owner: Connector, part: int, place: Place) -> None:
+        self._owner, self._part, self._place = owner, part, place
+        self._lock = threading.Lock()  # guards what follows
+        self._client: DoorClient | None = None
+        self._tables: dict[int, _Table] = {}
+        self._why = ""
+        self._thread: threading.Thread | None = None
+        self._refused: tuple[float, RudderError] | None = None  # when, and why, it could not be entered
+
+    def open(self, table: int, what: _Table) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._enter_first()
+                self._thread = threading.Thread(
+                    target=self._keep, name=f"rudder-ucx-{self._part}", daemon=True
+                )
+                self._thread.start()
+            if self._client is None:
+                raise TransportError(
+                    f"the feature server of partition {self._part} is away: {self._why}", self._part
+                )
+            self._open(self._client, table, what)
+            self._tables[table] = what
+
+    def lost(self, why: str) -> None:
+        # On the transport's thread: no waiting for the lock, which an attempt to enter may hold for seconds.
+        self._why = why
+        client = self._client
+        if client is not None:
+            client.end()
+
+    def close(self) -> None:
+        client = self._client
+        if client is not None:
+            client.end()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _enter_first(self) -> None:
+        """Enter, waiting a little for a server that still starts. REQUIRES: locked."""
+        if self._refused is not None and time.monotonic() - self._refused[0] < _LAST_DELAY_S:
+            raise self._refused[1]  # every further table would wait as long
+        until = time.monotonic() + _START_S
+        while True:
+            try:
+                self._enter()
+                return
+            except TransportError as error:
+                starting = isinstance(error.__cause__, ConnectionRefusedError)
+                if not starting or time.monotonic() > until or self._owner.closed(_START_TICK_S):
+                    self._refused = (time.monotonic(), error)
+                    raise
+
+    def _enter(self) -> None:
+        """A session, with every table that is open here. REQUIRES: locked."""
+        transport = self._owner.transport
+        client = DoorClient(*self._place, self._owner.secret, self._part, transport.address)
+        try:
+            # Known before the transport is: it may lose the server at once.
+            self._why, self._client = "", client
+            transport.connect(self._part, client.server_address, client.session, client.token)
+            for table, what in self._tables.items():
+                self._open(client, table, what)
+        except BaseException:
+            self._client = None
+            client.close()
+            raise
+
+    def _open(self, client: DoorClient, table: int, what: _Table) -> None:
+        name, rows, row_bytes = what
+        client.open(table, name, rows, row_bytes)
+        self._owner.transport.open(self._part, table, rows, row_bytes)
+
+    def _keep(self) -> None:
+        """Watch the connection; enter again when it is lost. Ends when the connector is closed."""
+        while True:
+            client = self._client
+            if client is None:  # closed before the server was back
+                return
+            client.wait_until_gone()
+            with self._lock:
+                self._client = None
+                client.close()
+            if self._owner.closed():
+                return
+            why = self._why = self._why or "its connection ended"
+            self._owner.transport.disconnect(self._part, why)
+            _log.warning("lost the feature server of partition %d: %s; trying again", self._part, why)
+            self._enter_again()
+
+    def _enter_again(self) -> None:
+        delay = _FIRST_DELAY_S
+        while not self._owner.closed(delay):
+            delay = min(2 * delay, _LAST_DELAY_S)
+            try:
+                with self._lock:
+                    self._enter()
+            except RudderError as error:
+                self._why = str(error)
+                continue
+            _log.warning("the feature server of partition %d serves again", self._part)
+            if self._owner.closed() and self._client is not None:
+                self._client.end()  # `close` may have come before it was there
+            return
+
+
+_shared: Connector | None = None
+_sharing = threading.Lock()
+
+
+def shared() -> Connector:
+    """The process's connector to the servers that RUDDER_FEATURE_SERVERS names.
+
+    Raises TransportError, ConfigError where there are none, or UCX is not usable here.
+    """
+    global _shared
+    with _sharing:
+        if _shared is None or _shared.closed():
+            named = os.environ.get(ENV_SERVERS)
+            if not named:
+                raise TransportError(f"no feature servers run ({ENV_SERVERS} is not set)")
+            host = os.environ.get("RUDDER_HOST")
+            _shared = Connector(
+                parse_servers(named), secret_of_job(), int(host) if host is not None else None
+            )
+        return _shared
+
+
+def parse_servers(text: str) -> list[Place]:
+    """``host:port,host:port`` by partition. Raises ConfigError."""
+    found = []
+    for item in text.split(","):
+        host, _, port = item.strip().rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ConfigError(f"{ENV_SERVERS}: expected host:port, got {item!r}")
+        found.append((host.strip("[]"), int(port)))
+    return found

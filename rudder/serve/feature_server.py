@@ -1,0 +1,57 @@
+"""What the door opens: sessions and tables of one partition's `UcxServer`."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rudder.errors import ConfigError, TransportError
+from rudder.serve.messages import Admitted
+
+if TYPE_CHECKING:
+    from rudder._ucx import UcxServer
+
+_TOKEN_BYTES = 16
+# Distinct tables of all sessions: bounds what is mapped.
+_REGIONS = 4096
+
+
+class FeatureServer:
+    """A `Service` (see reception.py) over a UcxServer. Called by the door's thread alone."""
+
+    def __init__(self, rows: UcxServer, partition: int, segment_of: Callable[[str], str]) -> None:
+        """``segment_of``: the shared-memory segment of a table's name; raises ConfigError for other names."""
+        self._rows, self._partition, self._segment_of = rows, partition, segment_of
+        self._numbers = itertools.count(1)
+        self._regions: dict[tuple[str, int, int], int] = {}
+
+    def enter(self, partition: int, address: bytes) -> Admitted:
+        """Raises TransportError for another partition than its own, or an address that UCX refuses."""
+        if partition != self._partition:
+            raise TransportError(
+                f"it serves partition {self._partition}, not {partition}: RUDDER_FEATURE_SERVERS must name "
+                "the servers in the order of partitions",
+                partition,
+            )
+        session, token = next(self._numbers), secrets.token_bytes(_TOKEN_BYTES)
+        self._rows.admit(session, token, address)
+        return Admitted(session, token, self._rows.address)
+
+    def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> None:
+        """Raises ConfigError, TransportError for a table that is not there, or not so long."""
+        key = (name, rows, row_bytes)
+        if key not in self._regions:
+            if len(self._regions) == _REGIONS:
+                raise ConfigError(f"it serves {_REGIONS} tables, and no more")
+            self._regions[key] = self._rows.expose(self._segment_of(name), rows, row_bytes)
+        self._rows.grant(session, table, self._regions[key])
+
+    def leave(self, session: int) -> None:
+        """Forget the session."""
+        self._rows.dismiss(session)
+
+    def ended(self) -> list[int]:
+        """Sessions whose peer the transport lost."""
+        return self._rows.dismissed()

@@ -1,0 +1,128 @@
+"""Loads UCX, or says why it is not usable here: a capability, never an error of `import rudder`.
+
+UCX comes from the wheel `libucx` (TCP and shared memory) or from the system (RDMA, where it was built with
+it). Whichever it is must be in the process before `rudder._ucx`, or two copies of it would be mapped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rudder.errors import TransportError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+HOW_TO_GET = "pip install 'rudder-gnn[ucx]', or apt-get install libucx-dev, and build rudder again"
+_INFINIBAND = Path("/sys/class/infiniband")
+
+
+def load() -> ModuleType:
+    """The compiled transport, `rudder._ucx`. Raises TransportError with the reason where it is not usable."""
+    reason = why_not()
+    if reason is not None:
+        raise TransportError(reason)
+    return importlib.import_module("rudder._ucx")
+
+
+@functools.lru_cache(maxsize=1)
+def why_not() -> str | None:
+    """Why UCX is not usable in this process, and how to get it; None where it is."""
+    # Otherwise UCX prints backtraces and stops the process at the user's own signals (SIGSEGV of a script,
+    # say); pytest and debuggers have handlers of their own.
+    os.environ.setdefault("UCX_HANDLE_ERRORS", "none")
+    try:
+        # Honours RAPIDS_LIBUCX_PREFER_SYSTEM_LIBRARY. It keeps the library open.
+        importlib.import_module("libucx").load_library()
+    except ImportError:
+        pass  # the system's, then
+    except OSError as error:
+        return f"the wheel's ucx cannot be loaded: {error}"
+    try:
+        importlib.import_module("rudder._ucx")
+    except ModuleNotFoundError:
+        return f"rudder was built without ucx: {HOW_TO_GET}"
+    except ImportError as error:
+        return f"ucx is absent ({error}): {HOW_TO_GET}"
+    return None
+
+
+def devices(address: str) -> str:
+    """What UCX_NET_DEVICES should be, for a host of this address: the interface that holds it, and RDMA.
+
+    "" leaves the choice to UCX: the user's own UCX_NET_DEVICES wins, and an unknown address binds nothing.
+    """
+    if "UCX_NET_DEVICES" in os.environ:
+        return ""
+    interface = interface_of(address)
+    if interface is None:
+        return ""
+    return interface if interface == "lo" else ",".join([interface, *rdma_ports()])
+
+
+def rdma_ports() -> list[str]:
+    """RDMA ports whose link is up, as UCX names them: "mlx5_0:1"."""
+    found = []
+    for port in sorted(_INFINIBAND.glob("*/ports/*")):
+        try:
+            state = (port / "state").read_text()
+        except OSError:  # the device went away
+            continue
+        if "ACTIVE" in state:
+            found.append(f"{port.parts[-3]}:{port.name}")
+    return found
+
+
+def interface_of(address: str) -> str | None:
+    """Name of the network interface that holds an IPv4 address; None where none does."""
+    try:
+        wanted = socket.inet_aton(socket.gethostbyname(address))
+    except OSError:
+        return None
+    if wanted[0] == 127:  # the whole network is loopback's, whatever addresses it lists
+        return "lo"
+    return next((name for name, held in _interfaces() if held == wanted), None)
+
+
+class _Ifaddrs(ctypes.Structure):
+    """`struct ifaddrs` of getifaddrs(3)."""
+
+
+_Ifaddrs._fields_ = [
+    ("next", ctypes.POINTER(_Ifaddrs)),
+    ("name", ctypes.c_char_p),
+    ("flags", ctypes.c_uint),
+    ("address", ctypes.c_void_p),
+    ("netmask", ctypes.c_void_p),
+    ("destination", ctypes.c_void_p),
+    ("data", ctypes.c_void_p),
+]
+
+
+def _interfaces() -> list[tuple[str, bytes]]:
+    """(interface, IPv4 address), secondary addresses too; Python's socket module knows only names."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    first = ctypes.POINTER(_Ifaddrs)()
+    if libc.getifaddrs(ctypes.byref(first)) != 0:
+        return []
+    found = []
+    try:
+        entry = first
+        while entry:
+            held = entry.contents
+            if held.address:
+                # struct sockaddr_in: family (2 bytes, host order), port (2), address (4).
+                family, _, ip = struct.unpack("=HH4s", ctypes.string_at(held.address, 8))
+                if family == socket.AF_INET:
+                    found.append((held.name.decode(), ip))
+            entry = held.next
+    finally:
+        libc.freeifaddrs(first)
+    return found
