@@ -1,4 +1,4 @@
-"""Recorded accesses: the file format, its writer's pieces and its reader.
+"""Recorded accesses: the file format, piece by piece; `rudder.replay.read` makes a whole trace of it.
 
 A trace file (`*.trace`) holds what one trainer asked of one tensor, as the log of calls that the core's
 ledger (window and policy) got. The ledger's decisions depend on nothing else, so replaying the log gives
@@ -29,7 +29,8 @@ T     times        uint64 minibatch, three float32: seconds of sampling, waiting
 
 Ids keep their order, which some policies depend on. They are stored as one byte, the bytes per id; uint32,
 their count; then all lowest bytes, all second bytes and so on, each as uint32 length and zlib data, or as it
-is where the length equals the count. The high bytes repeat, the lowest are noise: 2.2 to 2.4 bytes an access.
+is where the length equals the count. The high bytes repeat, the lowest are noise: 2.1 to 2.5 bytes an access
+(`benchmarks/record_bench.py`).
 
 A process that dies leaves a file that is readable up to its last whole frame.
 """
@@ -39,12 +40,10 @@ from __future__ import annotations
 import json
 import os
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,61 +73,87 @@ _IDS = struct.Struct("<BI")
 _LENGTH = struct.Struct("<I")
 # Level 6 saves another 2% of the bytes for twice the time.
 _LEVEL = 1
+# Bytes of ids in no order are skewed but do not repeat: Huffman codes alone are smaller then, and soon made.
+_STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY)
 _NO_IDS: Ids = np.empty(0, dtype=np.int64)
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call of the ledger: its name (see the table above), its number and its ids."""
+#: Worth (float32) or levels (uint8) of every row of a table.
+Worth = Union[NDArray[np.float32], NDArray[np.uint8]]
+
+
+class Call(NamedTuple):
+    """One call of the ledger (see the table above). ``prior`` comes with "prior" alone."""
 
     name: str
     number: int
     ids: Ids
+    prior: Worth | None = None
 
 
-@dataclass
-class Trace:
-    """A trace in memory: minibatch t, in the order of execution, asked for ``ids[offsets[t]:offsets[t+1]]``.
+class Times(NamedTuple):
+    """Seconds of one minibatch."""
 
-    ``calls`` (None in the .npz form) are all calls of the ledger; a "prior" among them stands in ``priors``,
-    in order: levels (uint8) or worth (float32) of every row. ``seconds`` [T, 3]: sampling, waiting for rows,
-    training, NaN where they were not recorded. ``nodes``, ``vip``, ``degree`` and ``num_halo`` are those of
-    the .npz form.
+    minibatch: int
+    sampling: float
+    waiting: float
+    training: float
+
+
+class TraceFile:
+    """A trace file, read frame by frame as often as it is iterated over: `Call` and `Times`, in order.
+
+    ``header``: its JSON object. ``truncated``: the last pass met the file's end, or damage, inside a frame;
+    what came before is whole. Never more than one frame is held. Not thread-safe.
     """
 
-    header: dict[str, Any]
-    ids: Ids
-    offsets: Ids
-    seconds: NDArray[np.float32]
-    calls: list[Call] | None = None
-    priors: list[NDArray[np.uint8] | NDArray[np.float32]] = field(default_factory=list)
-    truncated: bool = False
-    nodes: Ids | None = None
-    vip: NDArray[np.float32] | None = None
-    degree: NDArray[np.float32] | None = None
-    num_halo: int | None = None
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Read the header. Raises FormatError, OSError."""
+        self.path = Path(path)
+        self.truncated = False
+        with self.path.open("rb") as file:
+            kind, payload = next(self._frames(file), (b"", b""))
+        if not kind:
+            raise FormatError(f"{path} ends before its header")
+        if kind != b"H":
+            raise FormatError(f"{path} does not start with a header")
+        try:
+            header = json.loads(payload)
+        except ValueError as error:
+            raise FormatError(f"{path}: the header is not JSON: {error}") from error
+        if not isinstance(header, dict):
+            raise FormatError(f"{path}: the header is not a JSON object")
+        if header.get("version") != VERSION:
+            raise FormatError(f"{path} has version {header.get('version')}; this Rudder reads {VERSION}")
+        self.header: dict[str, Any] = header
 
-    def __len__(self) -> int:
-        """Minibatches."""
-        return len(self.offsets) - 1
+    def __iter__(self) -> Iterator[Call | Times]:
+        """Every frame after the header. Raises FormatError for one that holds nonsense, OSError."""
+        with self.path.open("rb") as file:
+            for number, (kind, payload) in enumerate(self._frames(file)):
+                try:
+                    entry = _entry(kind, payload) if number > 0 else None
+                except (struct.error, zlib.error, ValueError) as error:
+                    raise FormatError(
+                        f"{self.path}: frame {number} ({kind.decode('latin-1')}) cannot be read: {error}"
+                    ) from error
+                if entry is not None:
+                    yield entry
 
-    def __getitem__(self, minibatch: int) -> Ids:
-        """The remote ids of one minibatch."""
-        return self.ids[self.offsets[minibatch] : self.offsets[minibatch + 1]]
-
-
-def read(path: str | os.PathLike[str]) -> Trace:
-    """Read a trace file or an .npz trace. Raises FormatError, OSError.
-
-    A file that ends in the middle of a frame is read up to there and marked ``truncated``.
-    """
-    path = Path(path)
-    if path.suffix == ".npz":
-        return _read_npz(path)
-    data = path.read_bytes()
-    if not data.startswith(MAGIC):
-        raise FormatError(f"{path} is not a Rudder trace: it does not start with {MAGIC.decode()}")
-    return _assemble(path, data)
+    def _frames(self, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+        left = os.fstat(file.fileno()).st_size - len(MAGIC)
+        if file.read(len(MAGIC)) != MAGIC:
+            raise FormatError(f"{self.path} is not a Rudder trace: it does not start with {MAGIC.decode()}")
+        self.truncated = True
+        while left >= _FRAME.size:
+            kind, length, crc = _FRAME.unpack(file.read(_FRAME.size))
+            left -= _FRAME.size + length
+            # A damaged length must not become an allocation.
+            payload = file.read(length) if left >= 0 else b""
+            if len(payload) < length or zlib.crc32(payload, zlib.crc32(kind)) != crc:
+                return
+            yield kind, payload
+        self.truncated = left > 0
 
 
 def frame(kind: bytes, payload: bytes) -> bytes:
@@ -147,7 +172,7 @@ def header_frame(header: dict[str, Any]) -> bytes:
     return frame(b"H", json.dumps({"version": VERSION, **header}).encode())
 
 
-def prior_frame(prior: NDArray[np.uint8] | NDArray[np.float32]) -> bytes:
+def prior_frame(prior: Worth) -> bytes:
     """The frame of a prior that came into force: levels (uint8) or worth (float32) of every row."""
     if prior.dtype == np.uint8:
         return frame(b"W", zlib.compress(prior.tobytes(), _LEVEL))
@@ -165,9 +190,7 @@ def encode_ids(ids: Ids) -> bytes:
     planes = np.ascontiguousarray(ids.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :width].T)
     parts = [_IDS.pack(width, len(ids))]
     for plane in planes:
-        data = zlib.compress(plane.tobytes(), _LEVEL)
-        if len(data) >= len(ids):
-            data = plane.tobytes()
+        data = min((plane.tobytes(), *(_deflate(plane, strategy) for strategy in _STRATEGIES)), key=len)
         parts += [_LENGTH.pack(len(data)), data]
     return b"".join(parts)
 
@@ -195,100 +218,21 @@ def decode_ids(data: bytes) -> Ids:
     return wide.reshape(-1).view("<i8").astype(np.int64)
 
 
-def _frames(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(MAGIC)
-    while at + _FRAME.size <= len(data):
-        kind, length, crc = _FRAME.unpack_from(data, at)
-        payload = data[at + _FRAME.size : at + _FRAME.size + length]
-        if len(payload) < length or zlib.crc32(payload, zlib.crc32(kind)) != crc:
-            return
-        yield kind, payload
-        at += _FRAME.size + length
-    return
+def _deflate(plane: NDArray[np.uint8], strategy: int) -> bytes:
+    deflate = zlib.compressobj(_LEVEL, strategy=strategy)
+    return deflate.compress(plane.tobytes()) + deflate.flush()
 
 
-def _assemble(path: Path, data: bytes) -> Trace:
-    header: dict[str, Any] | None = None
-    calls: list[Call] = []
-    priors: list[NDArray[np.uint8] | NDArray[np.float32]] = []
-    times: dict[int, tuple[float, float, float]] = {}
-    read_bytes = len(MAGIC)
-    for kind, payload in _frames(data):
-        read_bytes += _FRAME.size + len(payload)
-        if header is None:
-            header = _header(path, kind, payload)
-        elif kind == b"W":
-            priors.append(np.frombuffer(zlib.decompress(payload), dtype=np.uint8))
-            calls.append(Call("prior", 0, _NO_IDS))
-        elif kind == b"V":
-            priors.append(np.frombuffer(zlib.decompress(payload), dtype="<f4").astype(np.float32))
-            calls.append(Call("prior", 0, _NO_IDS))
-        elif kind == b"T":
-            minibatch, *seconds = _TIMES.unpack(payload)
-            times[minibatch] = (seconds[0], seconds[1], seconds[2])
-        elif kind in _NAMES:
-            number = _NUMBER.unpack_from(payload)[0]
-            calls.append(Call(_NAMES[kind], number, decode_ids(payload[_NUMBER.size :])))
-    if header is None:
-        raise FormatError(f"{path} ends before its header")
-    return _trace(header, calls, priors, times, truncated=read_bytes < len(data))
-
-
-def _header(path: Path, kind: bytes, payload: bytes) -> dict[str, Any]:
-    if kind != b"H":
-        raise FormatError(f"{path} does not start with a header")
-    header: dict[str, Any] = json.loads(payload)
-    if header.get("version") != VERSION:
-        raise FormatError(f"{path} has version {header.get('version')}; this Rudder reads {VERSION}")
-    return header
-
-
-def _trace(
-    header: dict[str, Any],
-    calls: list[Call],
-    priors: list[NDArray[np.uint8] | NDArray[np.float32]],
-    times: dict[int, tuple[float, float, float]],
-    *,
-    truncated: bool,
-) -> Trace:
-    foreseen: dict[int, Ids] = {}
-    executed: list[tuple[int, Ids]] = []
-    for call in calls:
-        if call.name == "foresee":
-            foreseen[call.number] = call.ids
-        elif call.name == "execute":
-            executed.append((call.number, foreseen.pop(call.number, call.ids)))
-        elif call.name == "drop":
-            foreseen.clear()
-            del executed[len(executed) - min(call.number, len(executed)) :]
-    arrays = [ids for _, ids in executed]
-    unknown = (np.nan, np.nan, np.nan)
-    seconds = [times.get(number, unknown) for number, _ in executed]
-    return Trace(
-        header=header,
-        ids=np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64),
-        offsets=np.cumsum([0, *(len(ids) for ids in arrays)], dtype=np.int64),
-        seconds=np.array(seconds, dtype=np.float32).reshape(-1, 3),
-        calls=calls,
-        priors=priors,
-        truncated=truncated,
-    )
-
-
-def _read_npz(path: Path) -> Trace:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            nodes = archive["nodes"].astype(np.int64)
-            offsets = archive["offsets"].astype(np.int64)
-            return Trace(
-                header={"version": VERSION, "tensor": path.stem},
-                ids=nodes[archive["ids"]],
-                offsets=offsets,
-                seconds=np.full((len(offsets) - 1, 3), np.nan, dtype=np.float32),
-                nodes=nodes,
-                vip=archive["vip"].astype(np.float32),
-                degree=archive["degree"].astype(np.float32),
-                num_halo=int(archive["num_halo"]),
-            )
-    except (KeyError, ValueError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(f"{path} is not a trace: {error}") from error
+def _entry(kind: bytes, payload: bytes) -> Call | Times | None:
+    """What a frame says; None for a kind that is unknown."""
+    if kind == b"W":
+        return Call("prior", 0, _NO_IDS, np.frombuffer(zlib.decompress(payload), dtype=np.uint8))
+    if kind == b"V":
+        worth = np.frombuffer(zlib.decompress(payload), dtype="<f4").astype(np.float32)
+        return Call("prior", 0, _NO_IDS, worth)
+    if kind == b"T":
+        return Times(*_TIMES.unpack(payload))
+    if kind in _NAMES:
+        (number,) = _NUMBER.unpack_from(payload)
+        return Call(_NAMES[kind], number, decode_ids(payload[_NUMBER.size :]))
+    return None

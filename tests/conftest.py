@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-#: Where real graphs and recorded traces may lie; RUDDER_SHARED names another place.
+#: Where real graphs and recorded traces may lie; RUDDER_SHARED names another place. Tests that are made from
+#: files there find the place in the same variable.
 SHARED = Path(os.environ.get("RUDDER_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+os.environ["RUDDER_SHARED"] = str(SHARED)
 
 
 @pytest.fixture(scope="session")

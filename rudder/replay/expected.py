@@ -21,7 +21,7 @@ import numpy as np
 from rudder import _core
 from rudder.errors import ConfigError, FormatError
 from rudder.replay.load import Case, load_case
-from rudder.source import Ids
+from rudder.replay.read import Numbers
 
 FILE_NAME = "expected.csv"
 COLUMNS = (
@@ -187,10 +187,10 @@ def _worth(case: Case, name: str) -> np.ndarray:
     return worth.astype(np.float32)
 
 
-def _by_falling_id(case: Case) -> Ids:
+def _by_falling_id(case: Case) -> Numbers:
     """Each minibatch in falling order of rows: where recency ties, the counts keep the lower one."""
     minibatch = np.repeat(np.arange(len(case)), np.diff(case.offsets))
-    ids: Ids = case.ids[np.lexsort((-case.ids, minibatch))]
+    ids: Numbers = case.ids[np.lexsort((-case.ids, minibatch))]
     return ids
 
 

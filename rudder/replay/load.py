@@ -8,38 +8,43 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder import _core, trace
+from rudder import _core
 from rudder.errors import ConfigError, FormatError
 from rudder.plan import Plan
+from rudder.replay.read import Numbers, Trace, read
 from rudder.source import Ids
-
-#: Worth (float32) or levels (uint8) of each row.
-Worth = Union[NDArray[np.float32], NDArray[np.uint8]]
-# Above it, a table from ids to row numbers costs more than sorting does.
-_TABLE_ROWS = 1 << 28
+from rudder.trace import SUFFIX, Call, TraceFile, Worth
 
 
 @dataclass(frozen=True)
 class Live:
-    """What a recorded run ran with, and every call that its ledger got."""
+    """What a recorded run ran with; ``log`` reads every call that its ledger got, 8 bytes an access."""
 
     policy: str
     plan: Plan
     capacity_rows: int
     depth: int
     table_rows: int
-    calls: list[tuple[str, int, Ids]]
-    priors: list[Worth]
+    prior: Worth | None
+    path: Path
+
+    def log(self) -> tuple[list[tuple[str, int, Ids]], list[Worth]]:
+        """All calls, and the priors of those that bring one. Raises FormatError, OSError."""
+        calls = [entry for entry in TraceFile(self.path) if isinstance(entry, Call)]
+        priors = [call.prior for call in calls if call.prior is not None]
+        return [(call.name, call.number, call.ids) for call in calls], priors
 
 
 @dataclass
 class Case:
     """A trace: minibatch t asks for rows ``ids[offsets[t]:offsets[t+1]]``, numbers into ``nodes``.
+
+    With what MIN needs it peaks below 24 bytes an access where rows are requested twice or more on the mean.
 
     ``nodes``: global ids. ``rows``: remote rows that there are, the most that a buffer could hold.
     ``halo``: 1 for rows of the 1-hop halo (None: not known); ``halo_rows``: how many (0: not known).
@@ -47,7 +52,7 @@ class Case:
     """
 
     name: str
-    ids: Ids
+    ids: Numbers
     offsets: Ids
     nodes: Ids
     rows: int
@@ -129,7 +134,7 @@ def find_traces(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(path.rglob(f"*{trace.SUFFIX}")) or sorted(path.glob("*.npz"))
+            inside = sorted(path.rglob(f"*{SUFFIX}")) or sorted(path.glob("*.npz"))
             if not inside:
                 raise ConfigError(f"no traces in {path}: record a run with `rudder launch --record {path}`")
             found += inside
@@ -145,55 +150,38 @@ def find_traces(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
 def load_case(path: Path) -> Case:
     """Read a trace file. Raises FormatError for one that cannot be read."""
     try:
-        read = trace.read(path)
+        trace = read(path)
     except OSError as error:
         raise FormatError(f"{path} cannot be read as a trace: {error}") from error
-    return _of_arrays(path, read) if read.calls is None else _of_log(path, read, read.calls)
+    _check_offsets(path, trace)
+    return _of_arrays(path, trace) if trace.header is None else _of_log(path, trace, trace.header)
 
 
-def _of_arrays(path: Path, read: trace.Trace) -> Case:
-    assert read.nodes is not None
-    nodes, halo_rows = read.nodes, read.num_halo or 0
+def _of_arrays(path: Path, trace: Trace) -> Case:
+    nodes, halo_rows = trace.nodes, trace.halo_rows or 0
     priors: dict[str, Worth] = {}
-    for name, worth in (("vip", read.vip), ("degree", read.degree)):
+    for name, worth in (("vip", trace.vip), ("degree", trace.degree)):
         if worth is not None:
             priors[name] = np.ascontiguousarray(worth)
     for name, numbers in priors.items():
         if len(numbers) != len(nodes):
             raise FormatError(f"{path}: {name} has {len(numbers)} numbers for {len(nodes)} nodes")
+    halo = np.zeros(len(nodes), dtype=np.float32)
+    halo[:halo_rows] = 1
     return Case(
         name=path.stem,
-        ids=_numbers(read.ids, nodes),
-        offsets=_checked(path, read),
+        ids=trace.numbers,
+        offsets=trace.offsets,
         nodes=nodes,
         rows=len(nodes),
         halo_rows=halo_rows,
-        halo=(np.arange(len(nodes)) < halo_rows).astype(np.float32),
+        halo=halo,
         priors=priors,
     )
 
 
-def _of_log(path: Path, read: trace.Trace, calls: list[trace.Call]) -> Case:
-    header = read.header
-    # Rows that were read without having been announced are requests like all others.
-    asked: list[Ids] = []
-    executed: list[int] = []  # where in `asked` each minibatch stands
-    dropped: set[int] = set()
-    foreseen: dict[int, Ids] = {}
-    for call in calls:
-        if call.name == "foresee":
-            foreseen[call.number] = call.ids
-        elif call.name == "execute":
-            executed.append(len(asked))
-            asked.append(foreseen.pop(call.number, call.ids))
-        elif call.name == "read":
-            asked.append(call.ids)
-        elif call.name == "drop":
-            foreseen.clear()
-            dropped.update(executed.pop() for _ in range(min(call.number, len(executed))))
-    asked = [each for place, each in enumerate(asked) if place not in dropped]
-    ids = np.concatenate([np.empty(0, dtype=np.int64), *asked])
-    nodes = np.unique(ids)
+def _of_log(path: Path, trace: Trace, header: dict[str, Any]) -> Case:
+    nodes = trace.nodes
     try:
         live = Live(
             policy=header["policy"],
@@ -201,52 +189,36 @@ def _of_log(path: Path, read: trace.Trace, calls: list[trace.Call]) -> Case:
             capacity_rows=int(header["capacity_rows"]),
             depth=int(header["depth"]),
             table_rows=int(header["rows"]),
-            calls=[(call.name, call.number, call.ids) for call in calls],
-            priors=list(read.priors),
+            prior=trace.prior,
+            path=path,
         )
         priors: dict[str, Worth] = {}
         # What a caller gave in the place of VIP is taken for it.
-        if live.priors and live.plan.prior in ("vip", "degree", "given"):
-            priors["vip" if live.plan.prior == "given" else live.plan.prior] = live.priors[0][nodes]
+        if live.prior is not None and live.plan.prior in ("vip", "degree", "given"):
+            priors["vip" if live.plan.prior == "given" else live.plan.prior] = live.prior[nodes]
         return Case(
-            name=path.name[: -len(trace.SUFFIX)] if path.name.endswith(trace.SUFFIX) else path.name,
-            ids=_numbers(ids, nodes),
-            offsets=np.cumsum([0, *(len(each) for each in asked)], dtype=np.int64),
+            name=path.name[: -len(SUFFIX)] if path.name.endswith(SUFFIX) else path.name,
+            ids=trace.numbers,
+            offsets=trace.offsets,
             nodes=nodes,
             rows=int(header["remote_rows"]),
             halo_rows=int(header["halo_rows"]),
             priors=priors,
             row_bytes=int(header["row_bytes"]),
-            sampling=_mean(read.seconds[:, 0]),
-            training=_mean(read.seconds[:, 2]),
+            sampling=_mean(trace.seconds[:, 0]),
+            training=_mean(trace.seconds[:, 2]),
             live=live,
             local_part=int(header["local_part"]),
-            truncated=read.truncated,
+            truncated=trace.truncated,
         )
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise FormatError(f"{path}: the header or a prior lacks what a replay needs ({error!r})") from error
 
 
-def _checked(path: Path, read: trace.Trace) -> Ids:
-    offsets = read.offsets
-    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(read.ids) or (np.diff(offsets) < 0).any():
-        raise FormatError(
-            f"{path}: offsets must ascend from 0 to the {len(read.ids)} ids; it may be truncated"
-        )
-    return np.ascontiguousarray(offsets)
-
-
-def _numbers(ids: Ids, nodes: Ids) -> Any:
-    """Positions of ``ids`` in ``nodes``, which has them all."""
-    if len(ids) == 0:
-        return np.empty(0, dtype=np.int32)
-    top = int(nodes.max())
-    if top < _TABLE_ROWS:
-        table = np.empty(top + 1, dtype=np.int32)
-        table[nodes] = np.arange(len(nodes), dtype=np.int32)
-        return table[ids]
-    order = np.argsort(nodes, kind="stable")
-    return order[np.searchsorted(nodes, ids, sorter=order)]
+def _check_offsets(path: Path, trace: Trace) -> None:
+    offsets, accesses = trace.offsets, len(trace.numbers)
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != accesses or (offsets[1:] < offsets[:-1]).any():
+        raise FormatError(f"{path}: offsets must ascend from 0 to the {accesses} ids; it may be truncated")
 
 
 def _mean(seconds: NDArray[np.float32]) -> float | None:

@@ -219,13 +219,14 @@ def is_live(case: Case, request: Request, policy: str, capacity: int, window: Wi
 
 def replay_live(live: Live) -> dict[str, int]:
     """Exactly the rows of the run: every call that its ledger got, in order."""
+    calls, priors = live.log()
     return _core.replay_log(
-        live.calls,
+        calls,
         id_space=live.table_rows,
         policy=live.policy,
         capacity=live.capacity_rows,
         depth=live.depth,
-        priors=[as_prior(worth) for worth in live.priors],
+        priors=[as_prior(worth) for worth in priors],
     )
 
 

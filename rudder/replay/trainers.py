@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from rudder.errors import ConfigError
-from rudder.replay.load import Case, Worth
+from rudder.replay.load import Case
 from rudder.replay.run import (
     Outcome,
     capacities_of,
@@ -18,6 +18,7 @@ from rudder.replay.run import (
 )
 from rudder.replay.settings import Capacity, Request
 from rudder.source import Ids
+from rudder.trace import Worth
 
 
 def merge(cases: Sequence[Case]) -> Case:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from rudder import ArraySource, Options, Plan, Prefetcher, _core
 from rudder.errors import ConfigError, FormatError
-from rudder.trace import read as read_trace
+from rudder.replay.read import read as read_trace
 
 pytest.importorskip("typer")
 
@@ -21,7 +22,6 @@ from typer.testing import CliRunner, Result
 
 from rudder.cli import build_app
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "traces"
 # With two rows of buffer, LRU throws 0 and 1 out for 2 and 3.
 PAIRS = [[0, 1], [0, 1], [2, 3], [0, 1]]
 KEYS = {
@@ -285,11 +285,8 @@ def test_a_recording_that_ends_early_replays_up_to_there(tmp_path: Path) -> None
     assert 0 < found["rows_requested"] < whole["rows_requested"]
 
 
-@pytest.mark.skipif(
-    not SHARED.is_dir(), reason=f"no traces at {SHARED} (an optional sibling of the repository)"
-)
-def test_the_default_policy_on_real_traces() -> None:
-    found = numbers(str(SHARED), "--policy", "lookahead", "--capacity", "5%,10%,25%")
+def test_the_default_policy_on_real_traces(shared: Callable[[str], Path]) -> None:
+    found = numbers(str(shared("traces")), "--policy", "lookahead", "--capacity", "5%,10%,25%")
     times_min = [each["times_min"] for each in found]
     assert len(times_min) == 15
     assert statistics.median(times_min) <= 1.05

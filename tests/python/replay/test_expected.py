@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,12 @@ from rudder import _core
 from rudder.replay.expected import ExpectedRow, compare, read_expected
 from rudder.replay.load import Case, load_case
 
-TRACES = Path(__file__).resolve().parents[4] / "shared" / "traces"
-pytestmark = pytest.mark.skipif(
-    not TRACES.is_dir(), reason=f"no traces at {TRACES} (an optional sibling of the repository)"
-)
+TRACES = Path(os.environ["RUDDER_SHARED"]) / "traces"  # tests/conftest.py sees to it
+
+
+@pytest.fixture(autouse=True)
+def _skips_without_traces(shared: Callable[[str], Path]) -> None:
+    shared("traces/expected.csv")
 
 
 def expected() -> list[ExpectedRow]:
