@@ -167,6 +167,9 @@ def main() -> None:
     found = train(args, g)
     rank = torch.distributed.get_rank()
     (args.out / f"trainer-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
+    # Left to the end of the process, gloo's threads may still run when they are destroyed.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

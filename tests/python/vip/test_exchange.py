@@ -53,9 +53,11 @@ except ConfigError as error:
 
 
 # A rank that leaves early breaks the connections of those that still read: all stay until stdin is closed.
+# Left to the end of the process, gloo's threads may still run when they are destroyed.
 STAY = """
 sys.stdout.flush()
 sys.stdin.read()
+dist.destroy_process_group()
 """
 
 
@@ -73,6 +75,10 @@ def run(code: str, ranks: int, folder: Path) -> list[tuple[int, str, str]]:
     ]
     try:
         said = [process.stdout.readline().strip() if process.stdout else "" for process in started]
+        for process in started:
+            if process.stdin:
+                process.stdin.close()
+                process.stdin = None
         errors = [process.communicate(timeout=120)[1] for process in started]
     finally:
         for process in started:
