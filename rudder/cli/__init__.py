@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
 # In the order of the help text. A module that is not installed is not offered; nothing else needs to know
 # the list.
-SUBCOMMANDS = ("demo", "launch", "partition", "replay", "bench", "doctor", "report", "explain", "pilot")
+SUBCOMMANDS = (
+    "demo",
+    "launch",
+    "serve",
+    "partition",
+    "replay",
+    "bench",
+    "doctor",
+    "report",
+    "explain",
+    "pilot",
+)
 
 
 def build_app(argv: Sequence[str]) -> typer.Typer:

@@ -50,7 +50,7 @@ def demo(
     policy: Annotated[str, typer.Option(help="Replacement policy.")] = _DEFAULTS.policy,
     controller: Annotated[str, typer.Option(help="default or rule.")] = _DEFAULTS.controller,
     transport: Annotated[
-        Optional[str], typer.Option(help="shm or kvstore; by default measured.")
+        Optional[str], typer.Option(help="shm, ucx, kvstore, or several (ucx,kvstore); by default measured.")
     ] = _DEFAULTS.transport,
     window: Annotated[
         Optional[float], typer.Option(help="Buffers of remote requests to sample ahead.")

@@ -43,6 +43,9 @@ def launch(
         int, typer.Option(help="Port of torch.distributed on the first host.")
     ] = DEFAULT_MASTER_PORT,
     graph_format: Annotated[str, typer.Option(help="Sparse formats that the servers keep.")] = "csc",
+    feature_servers: Annotated[
+        bool, typer.Option("--feature-servers/--no-feature-servers", help="One per host, where UCX is.")
+    ] = True,
     netns: Annotated[
         bool, typer.Option("--netns", help="With --local: a network namespace per host (root).")
     ] = False,
@@ -72,6 +75,7 @@ def launch(
         samplers=samplers,
         servers=servers,
         graph_format=graph_format,
+        feature_servers=feature_servers,
         env=_parse_env(env or []),
         out=out,
         record=record,

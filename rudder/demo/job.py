@@ -14,7 +14,7 @@ from rudder.demo import meter
 from rudder.demo.parts import Parts
 from rudder.demo.settings import DemoSettings
 from rudder.errors import ConfigError, LaunchError
-from rudder.integrations.dgl_routes import check_transport
+from rudder.integrations.dgl_routes import parse_ladder
 from rudder.launch import Job, Line, run_local
 from rudder.launch.job import StopRequest
 from rudder.launch.netns import check_possible
@@ -43,12 +43,12 @@ def check(settings: DemoSettings) -> None:
     if settings.policy not in _core.policy_names():
         raise ConfigError(f"--policy {settings.policy!r}: use {', '.join(_core.policy_names())}")
     make_controller(settings.controller)
-    check_transport(settings.transport)
+    ladder = parse_ladder(settings.transport)
     rows_of_capacity(settings.capacity, halo_rows=1, remote_rows=1, row_bytes=1)
     if settings.depth is not None:
         Plan(depth=settings.depth)
     if settings.rate is not None:
-        if settings.transport == "shm":
+        if ladder == ("shm",):
             raise ConfigError(
                 "--rate gives each host a shared memory of its own: --transport shm cannot reach it"
             )
@@ -79,6 +79,7 @@ def run(
         args=[parts.graph, "--out", str(out.resolve()), *_arguments(settings, with_rudder)],
         part_config=str(parts.part_config),
         trainers=settings.trainers,
+        feature_servers=with_rudder,
         out=str(out),
         record=str(settings.record) if with_rudder and settings.record else None,
     )

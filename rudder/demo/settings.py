@@ -37,7 +37,7 @@ class DemoSettings:
     batch_size: int = 500
     policy: str = "lookahead"
     controller: str = "default"
-    #: "shm", "kvstore"; None: measured.
+    #: "shm", "ucx", "kvstore", or several with commas; None: measured.
     transport: str | None = None
     #: Buffers of remote requests sampled ahead; None: as the default plan says.
     window: float | None = None

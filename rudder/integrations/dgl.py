@@ -46,7 +46,8 @@ def attach(
     at:          the ids that a minibatch will ask for: "input_nodes" (the default for node data), "seeds",
                  "edges" (the default for edge data: the edge ids of each block), or a function from a
                  minibatch to ids.
-    transport:   "shm" or "kvstore"; by default chosen for each peer by a micro-transfer.
+    transport:   "shm", "ucx" or "kvstore", or several as in "ucx,kvstore": the first that works is used,
+                 the later ones when it fails. By default chosen for each peer by a micro-transfer.
     part_config: the partition file, beside which the prior lies; by default the one that DGL_CONF_PATH
                  names.
     pin_memory:  return pinned tensors, for asynchronous copies to a GPU.

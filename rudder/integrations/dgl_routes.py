@@ -1,9 +1,9 @@
 """How rows of a DistTensor get here from each peer, decided by a real micro-transfer.
 
 For each partition the candidates are tried on real rows, spread over its shard. One that cannot run here
-says why; one whose rows are not those of the stock pull, bit for bit, is not used. What is left is used in
-the order of `PREFERENCE`, and the later ones stand by as fallbacks. Every decision is logged with its
-reason.
+says why; one whose rows are not those of the stock pull, bit for bit, is not used, and neither is one that
+is much slower than it. What is left is used in the order of `PREFERENCE`, or in the order that the caller
+names, and the later ones stand by as fallbacks. Every decision is logged with its reason.
 """
 
 from __future__ import annotations
@@ -25,12 +25,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("rudder")
 
-#: Best first. Shared memory has no protocol at all; the KVStore works on every DistDGL deployment.
-PREFERENCE = ("shm", "kvstore")
+#: Best first. Shared memory has no protocol at all, ucx needs feature servers; the KVStore works on every
+#: DistDGL deployment.
+PREFERENCE = ("shm", "ucx", "kvstore")
 # Rows of a micro-transfer: enough to outweigh one call's fixed cost, few enough to be free at start-up.
 _PROBE_ROWS = 256
+# The best of so many counts: the machine is busy when a job starts.
+_REPEATS = 3
 # A probe that takes this long is as good as failed.
 _PROBE_SECONDS = 10.0
+# A network transport that needs more than this multiple of the stock pull's time is on a wrong path (a
+# management network, an emulated device); less may be chance.
+_TOO_SLOW = 2.0
 
 
 @dataclass
@@ -40,73 +46,145 @@ class _Verdict:
     name: str
     transport: Transport | None
     reason: str
+    seconds: float = 0.0
 
 
-def check_transport(wanted: str | None) -> None:
-    """Raise ConfigError for a name that is no transport."""
-    if wanted is not None and wanted not in PREFERENCE:
-        raise ConfigError(f"transport {wanted!r}: use {', '.join(PREFERENCE)}, or None to measure")
+def parse_ladder(wanted: str | None) -> tuple[str, ...] | None:
+    """``"ucx,kvstore"``: use these, the best first, and no other; None: measure. Raises ConfigError."""
+    if wanted is None:
+        return None
+    ladder = tuple(name.strip() for name in wanted.split(","))
+    if not set(ladder) <= set(PREFERENCE) or len(set(ladder)) < len(ladder):
+        raise ConfigError(
+            f"transport {wanted!r}: use {', '.join(PREFERENCE)}, several with commas (the first that works "
+            "is used, the later ones are its fallbacks), or None to measure"
+        )
+    return ladder
 
 
-def choose(source: FeatureSource, table: int, key: str, wanted: str | None) -> list[list[Transport]]:
-    """Per partition its transports, best first. Raises TransportError where the one asked for fails."""
+def choose(
+    source: FeatureSource, table: int, key: str, ladder: tuple[str, ...] | None
+) -> list[list[Transport]]:
+    """Per partition its transports, best first; ``ladder`` as `parse_ladder` has it.
+
+    Raises TransportError where none of those asked for can be used.
+    """
     starts = source.part_starts
     parts = len(starts) - 1
     kvstore = pull_routes(source, table, "kvstore")
     routes: list[list[Transport]] = [[] for _ in range(parts)]
     for part in range(parts):
-        rows = int(starts[part + 1] - starts[part])
         if part == source.local_part:
             continue
-        if rows == 0:
+        if starts[part + 1] == starts[part]:
             routes[part] = kvstore[part]
             continue
-        ids = starts[part] + np.unique(np.linspace(0, rows - 1, _PROBE_ROWS).astype(np.int64))
-        began = time.perf_counter()
-        truth = source.pull(ids)
-        stock = time.perf_counter() - began
-        verdicts = [_Verdict("kvstore", kvstore[part][0], f"the stock pull, {_per_row(stock, ids)}")]
-        if wanted != "kvstore":
-            verdicts.insert(0, _try_shm(source, table, key, part, ids, truth, kvstore))
-        usable = [v for v in verdicts if v.transport is not None and wanted in (None, v.name)]
+        trial = _Trial(source, table, key, part, kvstore)
+        verdicts = trial.measured() if ladder is None else [trial.of(name) for name in ladder]
+        reasons = "; ".join(f"{v.name}: {v.reason}" for v in verdicts)
+        usable = [v for v in verdicts if v.transport is not None]
         if not usable:
-            reasons = "; ".join(f"{v.name}: {v.reason}" for v in verdicts if v.name == wanted)
             raise TransportError(f"{source.name}: partition {part} cannot be reached by {reasons}", part)
         routes[part] = [v.transport for v in usable if v.transport is not None]
-        _log.info(
-            "%s: partition %d by %s%s (%s)",
-            source.name,
-            part,
-            usable[0].name,
-            ", as asked" if wanted else "",
-            "; ".join(f"{v.name}: {v.reason}" for v in verdicts),
-        )
+        asked = ", as asked" if ladder else ""
+        _log.info("%s: partition %d by %s%s (%s)", source.name, part, usable[0].name, asked, reasons)
     return routes
 
 
-def _try_shm(
-    source: FeatureSource,
-    table: int,
-    key: str,
-    part: int,
-    ids: Ids,
-    truth: Bytes,
-    others: Sequence[Sequence[Transport]],
-) -> _Verdict:
-    from rudder._core import ShmTransport
+class _Trial:
+    """The candidates for one partition of a table, tried on the same rows."""
 
-    if part not in dgl_hosts.local_hosts():
-        return _Verdict("shm", None, "its shared memory cannot be opened from here")
-    rows = int(source.part_starts[part + 1] - source.part_starts[part])
-    transport = ShmTransport()
-    try:
-        transport.attach(part, table, dgl_hosts.kvdata_segment(part, key), rows, source.row_bytes)
-        seconds, got = _transfer(source, table, part, transport, ids, others)
-    except RudderError as error:
-        return _Verdict("shm", None, str(error))
-    if differ(got, truth, lambda: source.pull(ids)):
-        return _Verdict("shm", None, "its rows differ from those of the stock pull")
-    return _Verdict("shm", transport, f"same rows as the stock pull, {_per_row(seconds, ids)}")
+    def __init__(
+        self, source: FeatureSource, table: int, key: str, part: int, kvstore: Sequence[Sequence[Transport]]
+    ) -> None:
+        self._source, self._table, self._key, self._part = source, table, key, part
+        self._kvstore = kvstore
+        first = int(source.part_starts[part])
+        self._rows = int(source.part_starts[part + 1]) - first
+        self._ids: Ids = first + np.unique(np.linspace(0, self._rows - 1, _PROBE_ROWS).astype(np.int64))
+        self._truth = source.pull(self._ids)
+        self._stock = _best(lambda: source.pull(self._ids))
+
+    def measured(self) -> list[_Verdict]:
+        """All that may be used, in the order of `PREFERENCE`."""
+        verdicts = [self.of("shm")]
+        if verdicts[0].transport is None:
+            verdicts.append(self.of("ucx"))
+            if verdicts[1].seconds > _TOO_SLOW * self._stock:
+                verdicts[1].transport = None
+                verdicts[1].reason += f", more than {_TOO_SLOW:g} times the stock pull's time"
+        return [*verdicts, self.of("kvstore")]
+
+    def of(self, name: str) -> _Verdict:
+        """One candidate's verdict."""
+        if name == "kvstore":
+            reason = f"the stock pull, {self._per_row(self._stock)}"
+            return _Verdict(name, self._kvstore[self._part][0], reason, self._stock)
+        try:
+            transport = self._shm() if name == "shm" else self._ucx()
+            seconds, got = self._transfer(transport)
+        except RudderError as error:
+            return _Verdict(name, None, str(error))
+        if differ(got, self._truth, lambda: self._source.pull(self._ids)):
+            return _Verdict(name, None, "its rows differ from those of the stock pull")
+        reason = f"same rows as the stock pull, {self._per_row(seconds)}"
+        return _Verdict(name, transport, reason, seconds)
+
+    def _shm(self) -> Transport:
+        from rudder._core import ShmTransport
+
+        if self._part not in dgl_hosts.local_hosts():
+            raise TransportError("its shared memory cannot be opened from here")
+        transport = ShmTransport()
+        segment = dgl_hosts.kvdata_segment(self._part, self._key)
+        transport.attach(self._part, self._table, segment, self._rows, self._source.row_bytes)
+        return transport
+
+    def _ucx(self) -> Transport:
+        from rudder.serve import connector
+
+        servers = connector.shared()
+        servers.open(self._part, self._table, self._key, self._rows, self._source.row_bytes)
+        return servers.transport
+
+    def _transfer(self, transport: Transport) -> tuple[float, Bytes]:
+        """Fetch the rows by one transport alone, through a core without a buffer: the seconds, the rows."""
+        from rudder import _core
+
+        source = self._source
+        # The core wants a route to each partition; those to the others are not used.
+        routes = [[transport] if p == self._part else each for p, each in enumerate(self._kvstore)]
+        probe = _core.Prefetcher(
+            table=self._table,
+            row_bytes=source.row_bytes,
+            part_starts=source.part_starts,
+            local_part=source.local_part,
+            local_rows=source.local_rows,
+            routes=routes,
+            capacity_rows=0,
+            window_rows=0,
+            policy="none",
+            deadline_s=_PROBE_SECONDS,
+        )
+        try:
+            out = np.empty((len(self._ids), source.row_bytes), dtype=np.uint8)
+            probe.read(self._ids, out)  # the first touch maps pages, or opens connections
+            return _best(lambda: probe.read(self._ids, out)), out
+        finally:
+            probe.close()
+
+    def _per_row(self, seconds: float) -> str:
+        return f"{seconds / len(self._ids) * 1e6:.2g} us a row"
+
+
+def _best(call: Callable[[], object]) -> float:
+    """Seconds of the quickest of a few calls."""
+    spent = []
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - began)
+    return min(spent)
 
 
 def differ(got: Bytes, before: Bytes, pull: Callable[[], Bytes]) -> bool:
@@ -119,45 +197,3 @@ def differ(got: Bytes, before: Bytes, pull: Callable[[], Bytes]) -> bool:
         return False
     steady = (before == pull()).all(axis=1)
     return not np.array_equal(got[steady], before[steady])
-
-
-def _transfer(
-    source: FeatureSource,
-    table: int,
-    part: int,
-    transport: Transport,
-    ids: Ids,
-    others: Sequence[Sequence[Transport]],
-) -> tuple[float, Bytes]:
-    """Fetch rows of a partition by one transport alone, through a core without a buffer: the seconds and the
-    rows.
-
-    ``others``: routes to the partitions that are not asked for; the core wants one to each.
-    """
-    from rudder import _core
-
-    starts = source.part_starts
-    probe = _core.Prefetcher(
-        table=table,
-        row_bytes=source.row_bytes,
-        part_starts=starts,
-        local_part=source.local_part,
-        local_rows=source.local_rows,
-        routes=[[transport] if p == part else others[p] for p in range(len(starts) - 1)],
-        capacity_rows=0,
-        window_rows=0,
-        policy="none",
-        deadline_s=_PROBE_SECONDS,
-    )
-    try:
-        out = np.empty((len(ids), source.row_bytes), dtype=np.uint8)
-        probe.read(ids, out)  # the first touch maps pages
-        began = time.perf_counter()
-        probe.read(ids, out)
-        return time.perf_counter() - began, out
-    finally:
-        probe.close()
-
-
-def _per_row(seconds: float, ids: Ids) -> str:
-    return f"{seconds / len(ids) * 1e6:.2g} us a row"

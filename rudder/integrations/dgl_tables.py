@@ -35,10 +35,10 @@ class DistTensorSource(FeatureSource):
 
         ``transport`` as in `rudder.attach`. Raises ConfigError for tensors that cannot be prefetched.
         """
-        from rudder.integrations.dgl_routes import check_transport
+        from rudder.integrations.dgl_routes import parse_ladder
 
-        check_transport(transport)
-        self._g, self._tensor, self._transport = g, tensor, transport
+        self._ladder = parse_ladder(transport)
+        self._g, self._tensor = g, tensor
         self._store, self._key = tensor.kvstore, tensor.kvstore_key
         self._refuse_handlers()
         policy = tensor.part_policy
@@ -61,10 +61,10 @@ class DistTensorSource(FeatureSource):
         return as_bytes(rows)
 
     def routes(self, table: int) -> Sequence[Sequence[Transport]]:
-        """Shared memory for peers on this machine, DistDGL's KVStore for all; see `dgl_routes`."""
+        """Shared memory for peers on this machine, feature servers or DistDGL's KVStore for others."""
         from rudder.integrations.dgl_routes import choose
 
-        return choose(self, table, self._key, self._transport)
+        return choose(self, table, self._key, self._ladder)
 
     def refresh_vip(self, train_nids: Any, fanouts: Sequence[Any], batch_size: int) -> None:
         """Compute the VIP prior for new settings. Collective over all trainers. Raises ConfigError."""

@@ -3,7 +3,7 @@ the rest.
 
 Rules: the job succeeds when every trainer ended with 0. The first process that ends otherwise fails it, and
 everything is stopped at once. Servers end by themselves when the trainers are done (the first one tells
-them); those that do not are stopped.
+them); those that do not are stopped. A feature server that ends early is worth a warning, no more.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rudder.errors import LaunchError
+from rudder.launch import features
 from rudder.launch.events import Broken, Event, Exited, Line
 from rudder.launch.plan import Process
 
@@ -103,6 +104,7 @@ class JobRun:
         self._failures: list[tuple[float, str]] = []
         self._broken = ""
         self._stopped_at: float | None = None
+        self._stopping = False
         self._errors: dict[str, list[str]] = {name: [] for name in self._processes}
         self._begin = time.monotonic()
 
@@ -121,6 +123,7 @@ class JobRun:
                 self._drain_for(_HEAR_OUT_S)
         finally:
             stopping = time.time()
+            self._stopping = True
             for machine in machines:
                 machine.stop()
             threads = [threading.Thread(target=machine.wait, daemon=True) for machine in machines]
@@ -134,7 +137,11 @@ class JobRun:
     def _over(self) -> bool:
         if self._broken or self._failures:
             return True
-        waiting = [name for name in self._processes if name not in self._exits]
+        waiting = [
+            name
+            for name, process in self._processes.items()
+            if name not in self._exits and process.role != features.ROLE
+        ]
         if not waiting:
             return True
         trainers_left = any(self._processes[name].role == "trainer" for name in waiting)
@@ -178,9 +185,20 @@ class JobRun:
             self._broken = self._broken or f"host{event.host}: {event.reason}"
         else:
             self._exits[event.process] = event
-            if event.code != 0 and not self._stop.signals:
+            if event.code == 0 or self._stop.signals:
+                return True
+            if self._processes[event.process].role == features.ROLE:
+                self._warn(event)
+            else:
                 self._failures.append((event.failed_at or event.at, event.process))
         return True
+
+    def _warn(self, event: Exited) -> None:
+        if self._stopping or self._on_line is None:
+            return
+        how = f"by {signal.Signals(-event.code).name}" if event.code < 0 else f"with exit code {event.code}"
+        text = f"rudder: this feature server ended {how}; its partition's rows come by the next transport"
+        self._on_line(Line(event.process, "stderr", text))
 
     def _drain_for(self, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -7,9 +7,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rudder.errors import ConfigError, FormatError
+
+if TYPE_CHECKING:
+    from rudder.launch.features import FeatureServers
 
 # Stands in arguments and environments for the address file, which each machine writes for itself.
 IP_CONFIG = "{ip_config}"
@@ -34,11 +37,11 @@ class Process:
     """One process to start."""
 
     name: str  # as the logs call it: "host0 trainer1"
-    role: str  # "server" or "trainer"; samplers are started by their trainer
+    role: str  # "server", "feature server" or "trainer"; samplers are started by their trainer
     host: int
-    rank: int  # server id, or the trainer's rank in the job
+    rank: int  # server id, the trainer's rank in the job, or the feature server's host
     argv: list[str]  # script and arguments
-    env: dict[str, str]
+    env: dict[str, str] = field(repr=False)  # has the job's secret
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Job:
     trainers: int = 1  # per host
     samplers: int = 0  # per trainer
     servers: int = 1  # per host
+    feature_servers: bool = True  # one per host, where UCX is
     graph_format: str = "csc"
     env: dict[str, str] = field(default_factory=dict)  # for every process
     trainer_env: dict[str, str] = field(default_factory=dict)
@@ -121,12 +125,18 @@ def ip_config_text(hosts: Sequence[Host]) -> str:
 
 
 def plan_processes(
-    job: Job, hosts: Sequence[Host], *, master: tuple[str, int], shared_memory: bool
+    job: Job,
+    hosts: Sequence[Host],
+    *,
+    master: tuple[str, int],
+    shared_memory: bool,
+    features: FeatureServers | None = None,
 ) -> list[Process]:
     """Servers first, then trainers, host by host.
 
     master: address and port of torch.distributed's rendezvous, on the first host.
     shared_memory: whether all hosts live on this machine and can open each other's segments.
+    features: the feature servers that run beside DGL's.
     """
     clients = job.trainers * (1 + job.samplers) * len(hosts)
     world = job.trainers * len(hosts)
@@ -162,6 +172,8 @@ def plan_processes(
                     f"host{host.number} server{i}", "server", host.number, server, [job.script, *args], env
                 )
             )
+        if features is not None:
+            planned.append(features.process(host, job.env))
     for host in hosts:
         base = next(p.env for p in planned if p.host == host.number)
         for i in range(job.trainers):
@@ -182,6 +194,7 @@ def plan_processes(
                 "GROUP_RANK": str(host.number),
                 "OMP_NUM_THREADS": job.env.get("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1")),
                 **({"RUDDER_RECORD": job.record} if job.record else {}),
+                **(features.env(hosts) if features is not None else {}),
                 **job.trainer_env,
             }
             planned.append(

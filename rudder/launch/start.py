@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rudder.launch import netns, ports, slurm
+from rudder.launch import features, netns, ports, slurm
 from rudder.launch.job import JobResult, JobRun, OnLine, StopRequest
 from rudder.launch.plan import DEFAULT_PORT, Host, Job, ip_config_text, parse_ip_config, plan_processes
 from rudder.launch.remote import Agent, ssh_command
@@ -47,7 +47,11 @@ def run_local(
     # gloo would look for the address of this machine's name; all hosts are behind the loopback interface.
     job = replace(job, env={"GLOO_SOCKET_IFNAME": "lo", **job.env})
     job = _open_folder(job)
-    planned = plan_processes(job, places, master=master, shared_memory=True)
+    own_ports = {host.address: range(host.port, host.port + job.servers) for host in places}
+    beside = features.planned_here(
+        job, places, lambda host: ports.free_port(host.address, but=[*own_ports[host.address], master[1]])
+    )
+    planned = plan_processes(job, places, master=master, shared_memory=True, features=beside)
     run = JobRun(planned, on_line, stop)
     supervisor = Supervisor(planned, ip_config_text(places), run.emit)
     supervisor.start([*(pair for host in places for pair in host.server_ports(job.servers)), master])
@@ -77,7 +81,10 @@ def run_namespaces(
     )
     with netns.Network(rate) as network:
         commands = [network.host_command() for _ in places]
-        return _run_agents(job, places, commands, DEFAULT_MASTER_PORT, on_line, stop, prepare=network.attach)
+        beside = features.planned_here(job, places, lambda host: host.port + job.servers)
+        return _run_agents(
+            job, places, commands, DEFAULT_MASTER_PORT, on_line, stop, beside, prepare=network.attach
+        )
 
 
 def run_ip_config(
@@ -99,7 +106,8 @@ def run_ip_config(
     places = parse_ip_config(ip_config)
     job.check(len(places))
     commands = [ssh_command(ssh, host.name, python) for host in places]
-    return _run_agents(job, places, commands, master_port, on_line, stop)
+    beside = features.planned_elsewhere(job, places)
+    return _run_agents(job, places, commands, master_port, on_line, stop, beside)
 
 
 def run_slurm(
@@ -118,7 +126,8 @@ def run_slurm(
     job.check(len(names))
     places = [Host(i, slurm.resolve(name), port or DEFAULT_PORT, name) for i, name in enumerate(names)]
     commands = [slurm.step_command(host.name, python) for host in places]
-    return _run_agents(job, places, commands, master_port, on_line, stop)
+    beside = features.planned_elsewhere(job, places)
+    return _run_agents(job, places, commands, master_port, on_line, stop, beside)
 
 
 def _resolve(job: Job) -> Job:
@@ -148,11 +157,12 @@ def _run_agents(
     master_port: int,
     on_line: OnLine | None,
     stop: StopRequest | None,
+    beside: features.FeatureServers | None,
     prepare: netns.Attach | None = None,
 ) -> JobResult:
     master = (places[0].address, master_port)
     job = _open_folder(job)
-    planned = plan_processes(job, places, master=master, shared_memory=False)
+    planned = plan_processes(job, places, master=master, shared_memory=False, features=beside)
     run = JobRun(planned, on_line, stop)
     agents: list[Agent] = []
     try:

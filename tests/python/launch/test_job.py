@@ -35,9 +35,9 @@ class Machine:
         self.stopped = True
 
     def wait(self, timeout_s=None):
-        for process in PLAN:
-            if process.name not in self.ended:
-                self.run.emit(Exited(process.name, -9, time.time()))
+        for name in self.run._processes:
+            if name not in self.ended:
+                self.run.emit(Exited(name, -9, time.time()))
         return True
 
 
@@ -101,3 +101,30 @@ def test_stop_is_forwarded_once_and_codes_after_it_do_not_count():
     assert result.exit_code == 143
     assert result.failed is None
     assert result.reason == "stopped by SIGTERM"
+
+
+SERVED = [*PLAN, Process("host0 feature server", "feature server", 0, 0, [], {})]
+
+
+def _finish_served(events, lines):
+    run = JobRun(SERVED, lines.append, None)
+    return run.finish([Machine(run, events)])
+
+
+def test_a_feature_server_that_dies_is_worth_a_warning_only():
+    lines = []
+    result = _finish_served(
+        [_exited("host0 feature server", -9), *(_exited(process.name, 0) for process in PLAN)], lines
+    )
+    assert result.ok
+    assert [line.process for line in lines] == ["host0 feature server"]
+    assert "ended by SIGKILL" in lines[0].text
+
+
+def test_feature_servers_are_not_waited_for():
+    lines = []
+    result = _finish_served([_exited(process.name, 0) for process in PLAN], lines)
+    assert result.ok
+    assert result.seconds < 5
+    assert result.statuses[-1].stopped
+    assert lines == []  # killed by the launcher, when all was done

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
 
+from rudder import ucx
 from rudder.errors import ConfigError, FormatError, LaunchError
+from rudder.launch import features as features_module
 from rudder.launch import ports
 from rudder.launch.events import Broken, Exited, Line, from_json, to_json
+from rudder.launch.features import FeatureServers
 from rudder.launch.plan import (
     Host,
     Job,
@@ -22,9 +26,9 @@ from rudder.launch.plan import (
 HOSTS = [Host(0, "10.0.0.1", 30050), Host(1, "10.0.0.2", 40000)]
 
 
-def _plan(**settings):
+def _plan(features=None, **settings):
     job = Job(script="s.py", args=["--p", "{part_config}"], part_config="/p.json", **settings)
-    return plan_processes(job, HOSTS, master=("10.0.0.1", 29500), shared_memory=False)
+    return plan_processes(job, HOSTS, master=("10.0.0.1", 29500), shared_memory=False, features=features)
 
 
 def test_servers_come_first_and_ranks_count_through_the_hosts():
@@ -49,6 +53,36 @@ def test_settings_reach_the_right_processes():
     assert trainer["RUDDER_RECORD"] == "/r"
     assert "RUDDER_RECORD" not in server
     assert trainer["RUDDER_OUT"] == "/o"
+
+
+def test_a_feature_server_per_host_and_a_secret_that_never_shows():
+    features = FeatureServers([30051, 40001])
+    planned = _plan(features=features)
+    assert [p.role for p in planned] == ["server", "feature server"] * 2 + ["trainer"] * 2
+    for process in planned:
+        trusted = process.role != "server"
+        assert process.env.get("RUDDER_SECRET") == (features.secret if trusted else None)
+        assert not any(features.secret in word for word in process.argv)
+        assert features.secret not in f"{process} {features}"
+    assert len(features.secret) == 64
+    assert FeatureServers([1]).secret != features.secret
+    assert json.loads(planned[3].argv[1]) == {"partition": 1, "address": "10.0.0.2", "port": 40001}
+    assert planned[3].env["RUDDER_HOST"] == "1"
+    assert "DGL_ROLE" not in planned[3].env
+    assert planned[-1].env["RUDDER_FEATURE_SERVERS"] == "10.0.0.1:30051,10.0.0.2:40001"
+    assert "RUDDER_FEATURE_SERVERS" not in _plan()[-1].env
+
+
+def test_where_feature_servers_run(monkeypatch):
+    job = Job(script="s.py", args=[], part_config="/p.json", servers=2)
+    none = Job(script="s.py", args=[], part_config="/p.json", feature_servers=False)
+    monkeypatch.setattr(ucx, "why_not", lambda: None)
+    assert features_module.planned_here(job, HOSTS, lambda host: host.port + 7).ports == [30057, 40007]
+    assert features_module.planned_here(none, HOSTS, lambda host: 1) is None
+    assert features_module.planned_elsewhere(job, HOSTS).ports == [30052, 40002]
+    assert features_module.planned_elsewhere(none, HOSTS) is None
+    monkeypatch.setattr(ucx, "why_not", lambda: "ucx is absent")
+    assert features_module.planned_here(job, HOSTS, lambda host: 1) is None
 
 
 def test_processes_and_events_survive_the_wire():

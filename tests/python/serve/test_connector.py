@@ -1,0 +1,239 @@
+"""Sessions with all servers of a job: opened once, closed in order, found again after a loss. Without UCX."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import types
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rudder import ucx
+from rudder.errors import ClosedError, ConfigError, TransportError
+from rudder.serve import connector as connector_module
+from rudder.serve.connector import Connector, parse_servers, shared
+from rudder.serve.door import Door
+from rudder.serve.feature_server import FeatureServer
+
+SECRET = b"s" * 32
+
+
+class Rows:
+    """A UcxServer that only remembers."""
+
+    address = b"server's worker"
+
+    def __init__(self) -> None:
+        self.sessions: dict[int, tuple[bytes, bytes]] = {}
+        self.grants: set[tuple[int, int, int]] = set()
+        self.regions: list[tuple[str, int, int]] = []
+        self.lost: list[int] = []
+
+    def expose(self, segment: str, rows: int, row_bytes: int) -> int:
+        if rows > 1000:
+            raise TransportError(f"{segment} is too short for {rows} rows")
+        self.regions.append((segment, rows, row_bytes))
+        return len(self.regions) - 1
+
+    def admit(self, session: int, token: bytes, address: bytes) -> None:
+        self.sessions[session] = (token, address)
+
+    def grant(self, session: int, table: int, region: int) -> None:
+        assert session in self.sessions
+        self.grants.add((session, table, region))
+
+    def dismiss(self, session: int) -> None:
+        self.sessions.pop(session, None)
+
+    def dismissed(self) -> list[int]:
+        lost, self.lost = self.lost, []
+        return lost
+
+
+class Transport:
+    """A UcxTransport that tells what it is asked, in order."""
+
+    address = b"client's worker"
+
+    def __init__(self, *, devices: str, on_lost: Callable[[int, str], None]) -> None:
+        self.devices, self.on_lost = devices, on_lost
+        self.told: queue.SimpleQueue[tuple] = queue.SimpleQueue()
+
+    def connect(self, peer: int, address: bytes, session: int, token: bytes) -> None:
+        assert (address, len(token)) == (Rows.address, 16)
+        self.told.put(("connect", peer))
+
+    def open(self, peer: int, table: int, rows: int, row_bytes: int) -> None:
+        self.told.put(("open", peer, table, rows, row_bytes))
+
+    def disconnect(self, peer: int, why: str) -> None:
+        self.told.put(("disconnect", peer, why))
+
+    def close(self) -> None:
+        self.told.put(("close",))
+
+    def hears(self) -> tuple:
+        return self.told.get(timeout=10)
+
+
+@pytest.fixture(autouse=True)
+def no_ucx(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ucx, "load", lambda: types.SimpleNamespace(UcxTransport=Transport))
+    monkeypatch.setattr(connector_module, "_FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(connector_module, "_START_S", 1.0)
+
+
+class Server:
+    """A partition's door, which may be opened again at the same place."""
+
+    def __init__(self, partition: int) -> None:
+        self.partition, self.port = partition, 0
+        self.start()
+
+    def start(self) -> None:
+        self.rows = Rows()
+        service = FeatureServer(self.rows, self.partition, lambda name: f"/{name}-kvdata-")
+        self.door = Door(service, SECRET, "127.0.0.1", self.port)
+        self.port = self.door.address[1]
+
+    def close(self) -> None:
+        self.door.close()
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    started = [Server(0), Server(1)]
+    yield started
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def connector(servers: list[Server]) -> Iterator[Connector]:
+    made = Connector([server.door.address for server in servers], SECRET, own=0)
+    yield made
+    made.close()
+
+
+def test_tables_of_a_server_share_a_session(servers: list[Server], connector: Connector) -> None:
+    assert connector.transport.devices == "lo"
+    connector.open(1, 5, "node~_N~x", 100, 64)
+    connector.open(1, 6, "node~_N~y", 200, 32)
+    connector.open(0, 5, "node~_N~x", 50, 64)
+    rows = servers[1].rows
+    assert len(rows.sessions) == 1
+    assert rows.regions == [("/node~_N~x-kvdata-", 100, 64), ("/node~_N~y-kvdata-", 200, 32)]
+    session = next(iter(rows.sessions))
+    assert rows.grants == {(session, 5, 0), (session, 6, 1)}
+    assert [connector.transport.hears() for _ in range(5)] == [
+        ("connect", 1),
+        ("open", 1, 5, 100, 64),
+        ("open", 1, 6, 200, 32),
+        ("connect", 0),
+        ("open", 0, 5, 50, 64),
+    ]
+
+
+def test_what_cannot_be_opened(servers: list[Server], connector: Connector) -> None:
+    with pytest.raises(TransportError, match=r"partition 1 .* too short for 5000 rows"):
+        connector.open(1, 1, "x", 5000, 1)
+    with pytest.raises(ConfigError, match="letters, digits"):
+        connector.open(1, 1, "../x", 1, 1)
+    with pytest.raises(TransportError, match="names no feature server for partition 2"):
+        connector.open(2, 1, "x", 1, 1)
+    connector.close()
+    with pytest.raises(ClosedError):
+        connector.open(1, 1, "x", 1, 1)
+    assert servers[1].rows.sessions == {}
+
+
+def test_servers_named_in_a_wrong_order_are_found_out(servers: list[Server]) -> None:
+    places = [server.door.address for server in reversed(servers)]
+    with (
+        contextlib.closing(Connector(places, SECRET)) as connector,
+        pytest.raises(TransportError, match="it serves partition 0, not 1"),
+    ):
+        connector.open(1, 1, "x", 1, 1)
+
+
+def test_a_server_that_is_not_there_is_waited_for_once(servers: list[Server], caplog) -> None:
+    servers[1].close()
+    with contextlib.closing(Connector([server.door.address for server in servers], SECRET)) as connector:
+        with pytest.raises(TransportError, match="cannot be reached") as first:
+            connector.open(1, 1, "x", 1, 1)
+        with pytest.raises(TransportError) as second:
+            connector.open(1, 2, "y", 1, 1)
+        assert second.value is first.value
+
+
+@pytest.mark.parametrize("noticed_by", ["door", "transport"])
+def test_a_server_that_comes_back_serves_again(
+    servers: list[Server], connector: Connector, caplog, noticed_by: str
+) -> None:
+    caplog.set_level(logging.WARNING)
+    connector.open(1, 5, "x", 10, 8)
+    transport = connector.transport
+    assert [transport.hears() for _ in range(2)] == [("connect", 1), ("open", 1, 5, 10, 8)]
+    if noticed_by == "door":
+        servers[1].close()
+        assert transport.hears() == ("disconnect", 1, "its connection ended")
+        with pytest.raises(TransportError, match="is away"):
+            connector.open(1, 6, "y", 10, 8)
+        servers[1].start()
+    else:
+        transport.on_lost(1, "Connection reset by remote peer")
+        assert transport.hears() == ("disconnect", 1, "Connection reset by remote peer")
+    assert [transport.hears() for _ in range(2)] == [("connect", 1), ("open", 1, 5, 10, 8)]
+    rows = servers[1].rows
+    assert {grant[1:] for grant in rows.grants} == {(5, 0)}
+    warnings = [record.message for record in caplog.records]
+    assert sum("lost the feature server of partition 1" in warning for warning in warnings) == 1
+
+
+def test_a_session_that_the_server_gives_up_is_made_anew(servers: list[Server], connector: Connector) -> None:
+    connector.open(1, 5, "x", 10, 8)
+    rows = servers[1].rows
+    first = next(iter(rows.sessions))
+    rows.lost.append(first)
+    for _ in range(5):
+        heard = connector.transport.hears()
+    assert heard == ("open", 1, 5, 10, 8)
+    assert set(rows.sessions) == {first + 1}
+
+
+def test_closing_while_a_server_is_away(servers: list[Server], connector: Connector) -> None:
+    connector.open(1, 5, "x", 10, 8)
+    servers[1].close()
+    while connector.transport.hears()[0] != "disconnect":
+        pass
+    connector.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("rudder-ucx")]
+
+
+def test_the_processs_connector(servers: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connector_module, "_shared", None)
+    monkeypatch.delenv("RUDDER_FEATURE_SERVERS", raising=False)
+    with pytest.raises(TransportError, match="no feature servers run"):
+        shared()
+    monkeypatch.setenv("RUDDER_FEATURE_SERVERS", ",".join("{}:{}".format(*s.door.address) for s in servers))
+    monkeypatch.delenv("RUDDER_SECRET", raising=False)
+    monkeypatch.delenv("RUDDER_SECRET_FILE", raising=False)
+    with pytest.raises(ConfigError, match="no secret"):
+        shared()
+    monkeypatch.setenv("RUDDER_SECRET", SECRET.decode())
+    made = shared()
+    assert shared() is made
+    made.open(0, 1, "x", 1, 1)
+    made.close()
+    assert shared() is not made
+    shared().close()
+
+
+def test_places() -> None:
+    assert parse_servers("10.0.0.1:80, [::1]:90,host:0") == [("10.0.0.1", 80), ("::1", 90), ("host", 0)]
+    for wrong in ("", "host", "host:", ":80", "host:70000", "a:1,,b:2"):
+        with pytest.raises(ConfigError, match="expected host:port"):
+            parse_servers(wrong)
