@@ -1,34 +1,17 @@
 #include "policy/lru.h"
 
-#include "policy/row_list.h"
-#include "policy/two_phase.h"
+#include "policy/list_policy.h"
 
 namespace rudder {
 namespace {
 
-// Invariant: order_ holds exactly the cached rows, from the latest requested to the longest not requested.
-class Lru final : public TwoPhasePolicy {
+class Lru final : public ListPolicy {
  public:
-  using TwoPhasePolicy::TwoPhasePolicy;
+  using ListPolicy::ListPolicy;
   std::string_view name() const override { return "lru"; }
 
  private:
-  void reserve_state(std::size_t keys) override { links_.reserve(keys); }
-  void touch(RowKey row) override { order_.renew(links_, row); }
-  void offer(RowKey row, NodeId) override {
-    if (size() == capacity()) evict_one();
-    enter(row);
-    order_.push(links_, row);
-  }
-  void evict_one() override {
-    const RowKey victim = order_.oldest();
-    forget(victim);
-    leave(victim);
-  }
-  void forget(RowKey row) override { order_.remove(links_, row); }
-
-  RowLinks links_;
-  RowList order_;
+  void touch(RowKey row) override { renew(row); }
 };
 
 }  // namespace
