@@ -97,17 +97,17 @@ std::shared_ptr<Held> make(rudder::TableId table, std::int64_t row_bytes, const 
 
 py::dict counters(Held& self) {
   const rudder::Counters c = (*self).counters();
-  return py::dict("minibatches"_a = c.minibatches, "ids_requested"_a = c.ids_requested,
-                  "rows_requested"_a = c.rows_requested, "rows_hit"_a = c.rows_hit,
-                  "rows_moved"_a = c.rows_moved, "rows_merged"_a = c.rows_merged,
-                  "rows_replaced"_a = c.rows_replaced, "rows_evicted"_a = c.rows_evicted,
-                  "rows_read_unplanned"_a = c.rows_read_unplanned, "rows_refetched"_a = c.rows_refetched,
-                  "rows_wasted"_a = c.rows_wasted, "fetches_failed"_a = c.fetches_failed,
-                  "seconds_fetching"_a = c.seconds_fetching, "seconds_stalled"_a = c.seconds_stalled,
-                  "capacity_rows"_a = c.capacity_rows, "cached_rows"_a = c.cached_rows,
-                  "window_rows"_a = c.window_rows, "window_minibatches"_a = c.window_minibatches,
-                  "window_bytes"_a = c.window_bytes, "waiting_bytes"_a = c.waiting_bytes,
-                  "staging_bytes_now"_a = c.staging_bytes_now, "staging_bytes_peak"_a = c.staging_bytes_peak);
+  return py::dict(
+      "minibatches"_a = c.minibatches, "ids_requested"_a = c.ids_requested,
+      "rows_requested"_a = c.rows_requested, "rows_hit"_a = c.rows_hit, "rows_moved"_a = c.rows_moved,
+      "rows_merged"_a = c.rows_merged, "rows_replaced"_a = c.rows_replaced, "rows_evicted"_a = c.rows_evicted,
+      "rows_read_unplanned"_a = c.rows_read_unplanned, "rows_refetched"_a = c.rows_refetched,
+      "rows_wasted"_a = c.rows_wasted, "fetches_failed"_a = c.fetches_failed,
+      "seconds_fetching"_a = c.seconds_fetching, "seconds_stalled"_a = c.seconds_stalled,
+      "capacity_rows"_a = c.capacity_rows, "cached_rows"_a = c.cached_rows, "window_rows"_a = c.window_rows,
+      "window_minibatches"_a = c.window_minibatches, "overhead_bytes"_a = c.overhead_bytes,
+      "window_bytes"_a = c.window_bytes, "waiting_bytes"_a = c.waiting_bytes,
+      "staging_bytes_now"_a = c.staging_bytes_now, "staging_bytes_peak"_a = c.staging_bytes_peak);
 }
 
 py::list route_state(Held& self) {

@@ -134,8 +134,8 @@ class Prefetcher:
         minibatches, ids_requested, rows_requested (remote, distinct per minibatch), rows_hit, rows_moved,
         rows_merged, rows_replaced, rows_evicted, rows_read_unplanned,
         rows_refetched, rows_wasted, fetches_failed; seconds_fetching, seconds_stalled; and
-        gauges: capacity_rows, cached_rows, window_rows, window_minibatches, window_bytes, waiting_bytes,
-        staging_bytes_now, staging_bytes_peak.
+        gauges: capacity_rows, cached_rows, overhead_bytes, window_rows, window_minibatches,
+        window_bytes, waiting_bytes, staging_bytes_now, staging_bytes_peak.
         """
     def route_state(self) -> list[dict[str, object]]:
         """Per partition: transport in use, whether it is a fallback, and why."""

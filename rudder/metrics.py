@@ -28,8 +28,10 @@ seconds_stalled       the trainer waited: seconds_stalled_sampling for a minibat
 seconds_gathering     copying rows into the batch
 seconds_training      what is left of seconds_wall: the user's own work
 capacity_rows         rows that the buffer may hold; cached_rows: that it holds
+overhead_bytes        what the buffer occupies beside its rows (those: capacity_rows x row_bytes): which
+                      row lies in which slot
 window_rows           remote requests that wait in the window; also window_minibatches and
-                      window_bytes (its bookkeeping)
+                      window_bytes (its bookkeeping, and that of the rows it tracks)
 waiting_bytes         blocks of sampled minibatches that wait for the trainer
 staging_bytes_peak    most bytes of fetched rows that ever waited
 verified_rows         rows compared with the stock pull (``verify=``); differing_rows among them
@@ -80,6 +82,7 @@ GROWING = (
 GAUGES = (
     "capacity_rows",
     "cached_rows",
+    "overhead_bytes",
     "window_rows",
     "window_minibatches",
     "window_bytes",
@@ -143,6 +146,7 @@ class IntervalMetrics:
     differing_rows: int = 0
     capacity_rows: int = 0
     cached_rows: int = 0
+    overhead_bytes: int = 0
     window_rows: int = 0
     window_minibatches: int = 0
     window_bytes: int = 0

@@ -223,6 +223,7 @@ void Prefetcher::publish() {
   count_.cached_rows = ledger_.policy().size();
   count_.window_rows = ledger_.window().rows();
   count_.window_minibatches = ledger_.window().minibatches();
+  count_.overhead_bytes = store_.overhead_bytes();
   count_.window_bytes = ledger_.bytes();
   for (const BatchPtr& batch : unplanned_)
     count_.window_bytes += batch->places.capacity() * sizeof(batch->places[0]);

@@ -65,6 +65,7 @@ struct Counters {
   double seconds_stalled = 0;   // trainers waiting in take() and read()
   // now:
   std::size_t capacity_rows = 0, cached_rows = 0, window_rows = 0, window_minibatches = 0;
+  std::size_t overhead_bytes = 0;  // memory beside the buffer's rows
   std::size_t window_bytes = 0, waiting_bytes = 0, staging_bytes_now = 0, staging_bytes_peak = 0;
 };
 

@@ -179,4 +179,9 @@ void RowStore::unpin(Minibatch& batch) {
   batch.holds.clear();
 }
 
+std::size_t RowStore::overhead_bytes() const {
+  return buffer_.overhead_bytes() + filler_.capacity() * sizeof(filler_[0]) +
+         staged_place_.capacity() * sizeof(Place);
+}
+
 }  // namespace rudder

@@ -56,6 +56,8 @@ class RowStore {
   void unpin(Minibatch& batch);
 
   const FeatureBuffer& buffer() const { return buffer_; }
+  // Memory beside the rows of buffer and staging.
+  std::size_t overhead_bytes() const;
   std::size_t staging_bytes() const { return slabs_->bytes_in_use(); }
   // Gives staging memory beyond this back to the system, as far as it is idle.
   void trim(std::size_t bytes) { slabs_->trim(bytes); }

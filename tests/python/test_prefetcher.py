@@ -66,6 +66,8 @@ def test_rows_are_moved_once_and_then_found() -> None:
     assert total.rows_moved == remote
     assert total.rows_requested >= 8 * remote
     assert total.rows_saved == total.rows_requested - total.rows_moved
+    # Beside the rows: what each slot holds, tens of bytes.
+    assert 30 * total.capacity_rows < total.overhead_bytes < 100 * total.capacity_rows
 
 
 def test_written_rows_are_seen_after_invalidation() -> None:

@@ -384,6 +384,18 @@ TEST_F(PrefetcherTest, StagingIsBounded) {
   EXPECT_LE(prefetcher.counters().staging_bytes_peak, 4 * (std::size_t{64} << 10));  // slabs of 64 KiB
 }
 
+TEST_F(PrefetcherTest, OverheadOfTheBufferIsCounted) {
+  const auto overhead = [&](std::size_t capacity) {
+    Prefetcher prefetcher(config(capacity));
+    const std::vector<NodeId> ids{NodeId{2500}};
+    EXPECT_TRUE(take_and_check(prefetcher, prefetcher.submit(ids, 0), ids));
+    prefetcher.steer({});  // waits for the owner, who has counted by then
+    return prefetcher.counters().overhead_bytes;
+  };
+  // Per slot: its state, its place in the free list, and where it is filled from.
+  EXPECT_GE(overhead(2000) - overhead(1000), 1000 * (sizeof(SlotId) + 2 * sizeof(void*)));
+}
+
 TEST_F(PrefetcherTest, BadCallsAreTypedErrors) {
   Prefetcher prefetcher(config(10));
   std::vector<std::byte> out(kRowBytes);
