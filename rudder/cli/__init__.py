@@ -35,7 +35,7 @@ def build_app(argv: Sequence[str]) -> typer.Typer:
 
     app = typer.Typer(
         name="rudder",
-        help="Prefetching of remote node features for distributed GNN training, steered by a local agent.",
+        help="Prefetches the remote node features of distributed GNN training by sampling ahead.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

@@ -22,7 +22,8 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def partition(
         graph: str = typer.Argument(
-            help="An .npz file, 'generated', 'ogbn-*', or a DGL data set (cora, ...)."
+            help="An .npz file (arrays src, dst, num_nodes; optionally feat, label, split, directed: see "
+            "docs/graphs.md), 'generated', 'ogbn-*', or a DGL data set (cora, ...)."
         ),
         out: str = typer.Option(..., "--out", "-o", help="Folder for the partitions."),
         parts: int = typer.Option(2, "--parts", "-p", help="Partitions, one per host."),

@@ -145,7 +145,12 @@ def cuda() -> Check:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return Check("cuda", Status.ABSENT, f"no driver{toolkit}", "with an NVIDIA GPU: install its driver")
+        return Check(
+            "cuda",
+            Status.ABSENT,
+            f"no driver{toolkit}",
+            "nothing to do without an NVIDIA GPU; with one: install its driver",
+        )
     version, devices = ctypes.c_int(), ctypes.c_int()
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(devices)) != 0 or devices.value == 0:
         return Check(

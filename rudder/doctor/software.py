@@ -62,32 +62,30 @@ def dgl() -> Check:
 
 
 def ucx() -> Check:
-    """UCX, from the wheel (no RDMA) or the system (RDMA where it was built with it)."""
-    for wheel in ("libucx-cu13", "libucx-cu12"):
-        version = _version(wheel)
-        if version:
-            return Check("ucx", Status.OK, f"{wheel} {version} (TCP and shared memory; no RDMA in the wheel)")
+    """UCX, from the wheel (no RDMA) or the system (RDMA where it was built with it), and whether rudder can
+    use it."""
+    found = "not installed"
+    wheels = [(wheel, _version(wheel)) for wheel in ("libucx-cu13", "libucx-cu12")]
+    installed = [f"{wheel} {version}" for wheel, version in wheels if version]
     library = ctypes.util.find_library("ucp")
-    if library:
-        return Check("ucx", Status.OK, f"the system's {library}")
-    return Check(
-        "ucx",
-        Status.ABSENT,
-        "not installed",
-        "for RDMA or TCP without DGL's RPC: apt-get install libucx-dev, or pip install 'rudder-gnn[ucx]'",
-    )
+    if installed:
+        found = f"{installed[0]} (TCP and shared memory; no RDMA in the wheel)"
+    elif library:
+        found = f"the system's {library}"
+    reason = _in_python("from rudder.ucx import why_not; print(why_not() or '')")
+    if not reason:
+        return Check("ucx", Status.OK, found)
+    return Check("ucx", Status.ABSENT, found, f"only for RDMA, or TCP without DGL's RPC: {reason}")
 
 
 def agent() -> Check:
-    """llama.cpp, which runs the agent's model."""
+    """llama.cpp, for which the extra `agent` is reserved."""
     version = _version("llama-cpp-python")
-    if version:
-        return Check("agent", Status.OK, f"llama-cpp-python {version}")
     return Check(
         "agent",
-        Status.ABSENT,
-        "llama-cpp-python is not installed",
-        "only for steering by a model: pip install 'rudder-gnn[agent]'",
+        Status.OK if version else Status.ABSENT,
+        f"llama-cpp-python {version}" if version else "llama-cpp-python is not installed",
+        "nothing to do: no controller uses a language model yet; the default and the rule need nothing",
     )
 
 
@@ -142,10 +140,9 @@ def _in_python(code: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise _ImportFailedError(f"no answer within {IMPORT_TIMEOUT_S} s") from error
     said = (run.stdout if run.returncode == 0 else run.stderr).strip().splitlines()
-    last = said[-1] if said else f"ended with {run.returncode}"
     if run.returncode != 0:
-        raise _ImportFailedError(last)
-    return last
+        raise _ImportFailedError(said[-1] if said else f"ended with {run.returncode}")
+    return said[-1] if said else ""
 
 
 def _version(distribution: str) -> str:

@@ -2,6 +2,7 @@
 
 Arrays: `src`, `dst` (integer ids from 0), `num_nodes`, and optionally `directed` (1: arcs as given; 0: both
 directions stored), `label`, `split` (0 train, 1 validation, 2 test) and `feat`. Loaded without pickle.
+docs/graphs.md has their dtypes and shapes, and an example.
 """
 
 from __future__ import annotations

@@ -141,6 +141,27 @@ def test_dgl_that_cannot_be_imported_shows_the_last_line(monkeypatch: pytest.Mon
     assert "libfoo.so" in check.found
 
 
+def test_ucx_is_ok_where_rudder_can_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "_in_python", lambda _code: "")
+    monkeypatch.setattr(software, "_version", lambda name: "1.22" if name == "libucx-cu13" else "")
+    check = software.ucx()
+    assert check.status is Status.OK
+    assert "libucx-cu13 1.22" in check.found
+
+
+def test_ucx_that_rudder_cannot_use_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "_in_python", lambda _code: "rudder was built without ucx: do this")
+    check = software.ucx()
+    assert check.status is Status.ABSENT
+    assert "built without ucx: do this" in check.advice
+
+
+@pytest.mark.parametrize("version", ["", "0.3.36"])
+def test_nobody_is_told_to_install_what_nothing_uses(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(software, "_version", lambda _name: version)
+    assert "pip install" not in software.agent().advice
+
+
 def test_a_child_that_fails_gives_its_last_line() -> None:
     assert software._in_python("print('warm up'); print('answer')") == "answer"
     with pytest.raises(software._ImportFailedError, match="ValueError: why"):
