@@ -55,15 +55,17 @@ $(BIN)/python:
 # What builds the package: its build requirements, of the pinned versions, outside of pip's build isolation, so that
 # a rebuild compiles only what changed.
 $(VENV)/.tools: constraints.txt | $(BIN)/python
-	$(say) 'installing the build tools'
+	$(say) 'installing the build tools: CMake, Ninja, scikit-build-core, pybind11'
 	@$(BIN)/python -m pip install -qq -c constraints.txt setuptools scikit-build-core pybind11 cmake ninja
 	@touch $@
 
 # Where only C++ changed, the dependencies are left alone: quicker, and needs no network.
 $(VENV)/.installed: $(VENV)/.tools constraints.txt pyproject.toml $(NATIVE)
-	$(say) 'building and installing rudder into $(VENV) (the first time takes minutes)'
-	@$(BIN)/python -m pip install -qq -c constraints.txt --no-build-isolation \
-	  $(if $(filter-out $(NATIVE),$?),,--no-deps) -e '.[$(EXTRAS)]'
+	$(say) 'compiling the core and installing rudder into $(VENV) (minutes the first time)'
+	@$(BIN)/python -m pip install -qq --no-build-isolation --no-deps -e .
+	@if [ -n "$(filter-out $(NATIVE),$?)" ]; then \
+	  echo '==> installing what it needs ($(EXTRAS)): DGL, torch, the tools (minutes the first time)'; \
+	  $(BIN)/python -m pip install -qq -c constraints.txt 'rudder-gnn[$(EXTRAS)]'; fi
 	@touch $@
 
 demo: env
