@@ -180,7 +180,7 @@ void RowStore::unpin(Minibatch& batch) {
 }
 
 std::size_t RowStore::overhead_bytes() const {
-  return buffer_.overhead_bytes() + filler_.capacity() * sizeof(filler_[0]) +
+  return buffer_.overhead_bytes() + filler_.capacity() * sizeof(Staged*) +
          staged_place_.capacity() * sizeof(Place);
 }
 
