@@ -61,7 +61,7 @@ std::shared_ptr<Held> make(rudder::TableId table, std::int64_t row_bytes, const 
                            std::int64_t capacity_rows, std::int64_t window_rows, std::int64_t depth,
                            std::string policy, const std::shared_ptr<rudder::Prior>& prior,
                            std::int64_t staging_bytes, double deadline_s, std::int64_t threads, bool record,
-                           bool prefill, std::uint32_t period, double alpha) {
+                           bool prefill, std::uint64_t observe, std::uint32_t period, double alpha) {
   rudder::PrefetcherConfig config;
   config.table = table;
   config.row_bytes = amount(row_bytes, "row_bytes");
@@ -84,6 +84,7 @@ std::shared_ptr<Held> make(rudder::TableId table, std::int64_t row_bytes, const 
                    .capacity = amount(capacity_rows, "capacity_rows"),
                    .prior = prior,
                    .prefill = prefill,
+                   .observe = observe,
                    .period = period,
                    .alpha = alpha};
   config.window_rows = amount(window_rows, "window_rows");
@@ -142,7 +143,7 @@ void register_prefetcher(py::module_& m) {
            "local_rows"_a, "routes"_a, "capacity_rows"_a, "window_rows"_a, "depth"_a = 2,
            "policy"_a = "lookahead", "prior"_a = std::shared_ptr<rudder::Prior>(),
            "staging_bytes"_a = std::int64_t{256} << 20, "deadline_s"_a = 30.0, "threads"_a = 1,
-           "record"_a = false, "prefill"_a = false, "period"_a = 32, "alpha"_a = 0.05)
+           "record"_a = false, "prefill"_a = false, "observe"_a = 0, "period"_a = 32, "alpha"_a = 0.05)
       .def(
           "submit",
           [](Held& self, const arrays::Ids& ids, std::int64_t waiting_bytes) {
@@ -201,7 +202,8 @@ void register_prefetcher(py::module_& m) {
           "steer",
           [](Held& self, std::optional<std::int64_t> capacity_rows, std::optional<std::int64_t> window_rows,
              std::optional<std::int64_t> depth, std::optional<std::int64_t> staging_bytes,
-             std::shared_ptr<rudder::Prior> prior, std::optional<bool> replace) {
+             std::shared_ptr<rudder::Prior> prior, std::optional<bool> replace,
+             std::optional<std::uint64_t> observe) {
             rudder::Steering steering;
             if (capacity_rows) steering.capacity_rows = amount(*capacity_rows, "capacity_rows");
             if (window_rows) steering.window_rows = amount(*window_rows, "window_rows");
@@ -209,12 +211,13 @@ void register_prefetcher(py::module_& m) {
             if (staging_bytes) steering.staging_bytes = amount(*staging_bytes, "staging_bytes");
             steering.prior = std::move(prior);
             steering.replace = replace;
+            steering.observe = observe;
             const py::gil_scoped_release release;
             (*self).steer(steering);
           },
           py::kw_only(), "capacity_rows"_a = py::none(), "window_rows"_a = py::none(), "depth"_a = py::none(),
           "staging_bytes"_a = py::none(), "prior"_a = std::shared_ptr<rudder::Prior>(),
-          "replace"_a = py::none())
+          "replace"_a = py::none(), "observe"_a = py::none())
       .def("counters", &counters)
       .def("route_state", &route_state)
       .def("memory", &memory)

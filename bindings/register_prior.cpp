@@ -22,20 +22,7 @@ void register_prior(py::module_& m) {
             return std::const_pointer_cast<rudder::Prior>(rudder::Prior::from_worth(view));
           },
           py::arg("worth"))
-      .def_static(
-          "from_levels",
-          [](const py::array_t<std::uint8_t, py::array::c_style>& levels) {
-            return std::const_pointer_cast<rudder::Prior>(
-                rudder::Prior::from_levels({levels.data(), levels.data() + levels.size()}));
-          },
-          py::arg("levels"))
-      .def_property_readonly("levels",
-                             [](const rudder::Prior& prior) {
-                               return py::array_t<std::uint8_t>(
-                                   static_cast<py::ssize_t>(prior.levels().size()), prior.levels().data());
-                             })
-      .def_property_readonly("worth", [](const rudder::Prior& prior) -> py::object {
-        if (prior.worth().empty()) return py::none();
+      .def_property_readonly("worth", [](const rudder::Prior& prior) {
         return py::array_t<float>(static_cast<py::ssize_t>(prior.worth().size()), prior.worth().data());
       });
 }

@@ -47,12 +47,8 @@ struct TraceArrays {
 
 std::shared_ptr<const rudder::Prior> make_prior(const py::object& prior) {
   if (prior.is_none()) return nullptr;
-  if (py::isinstance<Array<std::uint8_t>>(prior)) {
-    const auto levels = view<std::uint8_t>(py::cast<py::array>(prior));
-    return rudder::Prior::from_levels({levels.begin(), levels.end()});
-  }
   if (!py::isinstance<Array<float>>(prior))
-    throw py::type_error("prior must be a C-contiguous array of float32 (worth) or uint8 (levels)");
+    throw py::type_error("prior must be a C-contiguous array of float32");
   return rudder::Prior::from_worth(view<float>(py::cast<py::array>(prior)));
 }
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rudder.metrics import IntervalMetrics
     from rudder.options import Options
     from rudder.plan import Plan
+    from rudder.policies import PolicySettings
     from rudder.prefetcher import Prefetcher
     from rudder.recorder import record
     from rudder.source import ArraySource, FeatureSource, pull_routes
@@ -67,6 +68,7 @@ _HOME = {
     "IntervalMetrics": "rudder.metrics",
     "Options": "rudder.options",
     "Plan": "rudder.plan",
+    "PolicySettings": "rudder.policies",
     "PrefetchLoader": "rudder.loader",
     "Prefetcher": "rudder.prefetcher",
     "record": "rudder.recorder",
@@ -88,6 +90,7 @@ __all__ = [
     "LaunchError",
     "Options",
     "Plan",
+    "PolicySettings",
     "PrefetchLoader",
     "Prefetcher",
     "RudderError",

@@ -12,17 +12,14 @@ Bytes = NDArray[np.uint8]
 def policy_names() -> list[str]: ...
 
 class Prior:
-    """Worth of every row of a table beyond the window, one byte per row, immutable."""
+    """Worth of every row of a table beyond the window, immutable. Static policies rank rows by worth itself,
+    lookahead by levels of it, a byte a row.
+    """
 
     @staticmethod
     def from_worth(worth: NDArray[np.float32]) -> Prior: ...
-    @staticmethod
-    def from_levels(levels: Bytes) -> Prior: ...
     @property
-    def levels(self) -> Bytes: ...
-    @property
-    def worth(self) -> NDArray[np.float32] | None:
-        """What the levels were made from, which static policies rank by; None after from_levels."""
+    def worth(self) -> NDArray[np.float32]: ...
 
 class Transport:
     """A way to gather rows of peers' tables. Shared by prefetchers; thread-safe."""
@@ -87,6 +84,10 @@ class Prefetcher:
         deadline_s: float = ...,
         threads: int = ...,
         record: bool = ...,
+        prefill: bool = ...,
+        observe: int = ...,
+        period: int = ...,
+        alpha: float = ...,
     ) -> None:
         """
         part_starts: int64 [P+1]; partition p owns ids part_starts[p] <= id < part_starts[p+1].
@@ -96,6 +97,7 @@ class Prefetcher:
         window_rows: sample ahead until this many remote requests wait beyond the minibatch in use.
         depth:       minibatches fetched ahead of the one in use (>= 1).
         staging_bytes: bound on fetched rows that wait; one minibatch always passes, whatever its size.
+        prefill, observe, period, alpha: as in `replay`; observe 0 counts until `steer` says how many.
         """
     # -- sampler's side
     def submit(self, ids: Ids, waiting_bytes: int = ...) -> int:
@@ -128,6 +130,7 @@ class Prefetcher:
         staging_bytes: int | None = ...,
         prior: Prior | None = ...,
         replace: bool | None = ...,
+        observe: int | None = ...,
     ) -> None: ...
     def counters(self) -> dict[str, int | float]:
         """Running totals since the start (see rudder.metrics for their meaning):
@@ -146,8 +149,8 @@ class Prefetcher:
         Its decisions depend on nothing else, so that replaying the log gives exactly the same rows. (call,
         number, remote ids):
         ("foresee", minibatch, ids) | ("execute", minibatch, []) | ("read", 0, ids) | ("drop", executed, []) |
-        ("capacity", rows, []) | ("depth", minibatches, []) | ("prior", 0, []) |
-        ("invalidate", refetched, ids):
+        ("capacity", rows, []) | ("depth", minibatches, []) | ("prior", 0, []) | ("replace", 0 or 1, []) |
+        ("observe", minibatches, []) | ("invalidate", refetched, ids):
         executed minibatches that were dropped before their use, rows fetched again for those on their way.
         """
     def close(self) -> None:
@@ -163,7 +166,7 @@ def replay(
     policy: str,
     capacity: int,
     *,
-    prior: NDArray[np.float32] | Bytes | None = ...,
+    prior: NDArray[np.float32] | None = ...,
     window: int = ...,
     window_rows: int = ...,
     tumbling: bool = ...,
@@ -176,12 +179,12 @@ def replay(
     """Replay a trace: minibatch t requests ids[offsets[t]:offsets[t + 1]] (C-contiguous, >= 0; repeats count
     once).
 
-    prior: worth (float32) or levels (uint8) per id. window: minibatches beyond the one executed, or until
+    prior: worth per id. window: minibatches beyond the one executed, or until
     they request window_rows, whichever is farther; tumbling: filled only when empty, and counting the one
     executed.
     depth: minibatches for which a fetched row that was not kept still serves. prefill: static-* and score
     begin with the rows of highest worth. observe: minibatches that static-frequency counts first. period,
-    alpha: of score.
+    alpha: of score; with a period of 0 it replaces once for each `replace` steered.
     Returns rows_requested, hits, merged, rows_moved, replacement_rows (part of rows_moved).
     Raises ConfigError.
     """
@@ -209,11 +212,15 @@ def replay_log(
     capacity: int,
     depth: int = ...,
     priors: Sequence[Prior] = ...,
+    prefill: bool = ...,
+    observe: int = ...,
+    period: int = ...,
+    alpha: float = ...,
 ) -> dict[str, int]:
     """Replay the calls of a live run, as Prefetcher.drain_record gives them: with its settings, exactly its
     rows.
 
     Ids lie in [0, id_space). priors: of the "prior" calls, in order; one that comes before every other call
-    is what the policy starts with. Returns what `replay` does. Raises ConfigError, and FormatError for a call
-    that is unknown or out of place.
+    is what the policy starts with. prefill, observe, period, alpha: as in `replay`. Returns what `replay`
+    does. Raises ConfigError, and FormatError for a call that is unknown or out of place.
     """

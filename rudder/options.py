@@ -14,11 +14,17 @@ from rudder.config import Capacity
 from rudder.errors import ConfigError
 from rudder.meter import MetricsCallback
 from rudder.plan import PRIORS, Plan
+from rudder.policies import PolicySettings, check_prior, own_prior
 
 #: What to do with rows that differ from the stock pull: nothing (no comparison), raise VerifyError, or
 #: count them.
 Verify = Union[bool, str]
 PriorLike = Union[str, NDArray[np.floating[Any]], None]
+#: Leaves the prior to the policy.
+OWN = "own"
+# Other words for priors. With rows worth alike, lookahead lets go first of the one that was requested longest
+# ago.
+_SAME = {"recency": "none"}
 
 
 @dataclass(frozen=True)
@@ -29,9 +35,13 @@ class Options:
     capacity: Capacity = 0.25
     #: Replacement policy, see `rudder._core.policy_names()`.
     policy: str = "lookahead"
-    #: Worth beyond the window: a name of `rudder.plan.PRIORS`, or an array with one number >= 0 per row of
-    #: the table.
-    prior: PriorLike = "vip"
+    #: Settings that only some policies have.
+    policy_settings: PolicySettings = field(default_factory=PolicySettings)
+    #: Worth beyond the window: a name of `rudder.plan.PRIORS` ("recency" is another word for "none"), an
+    #: array with one number >= 0 per row of the table, or "own": what the policy ranks rows by (degree for
+    #: static-degree and score, its own count for static-frequency, else VIP). The static policies take no
+    #: other name. Score never puts in rows beyond the halo, whatever they are worth.
+    prior: PriorLike = OWN
     #: The plan to start with; its `prior` is overruled by the option of that name.
     plan: Plan = field(default_factory=Plan)
     #: "default", "rule", or an object with ``decide(metrics) -> Plan``.
@@ -59,8 +69,9 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check what can be checked without the table."""
-        if isinstance(self.prior, str) and self.prior not in PRIORS:
-            raise ConfigError(f"prior {self.prior!r}: use {', '.join(PRIORS)}, or an array")
+        if isinstance(self.prior, str) and self.prior not in (OWN, *_SAME, *PRIORS):
+            raise ConfigError(f"prior {self.prior!r}: use {', '.join((OWN, *_SAME, *PRIORS))}, or an array")
+        check_prior(self.policy, self.first_plan.prior)
         if self.verify not in (False, True, "raise", "count"):
             raise ConfigError(f"verify={self.verify!r}: use False, True (same as 'raise') or 'count'")
         if not self.deadline > 0:
@@ -71,4 +82,7 @@ class Options:
         """The plan to start with."""
         if self.prior is None:
             return self.plan.but(prior="none")
-        return self.plan.but(prior=self.prior if isinstance(self.prior, str) else "given")
+        if not isinstance(self.prior, str):
+            return self.plan.but(prior="given")
+        name = own_prior(self.policy) if self.prior == OWN else self.prior
+        return self.plan.but(prior=_SAME.get(name, name))

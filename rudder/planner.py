@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from rudder.agent import make_controller
-from rudder.errors import RudderError
+from rudder.errors import ClosedError, RudderError
 from rudder.metrics import IntervalMetrics
 from rudder.options import Options
 from rudder.plan import Plan
+from rudder.policies import SCORE, STATIC_FREQUENCY
 from rudder.prior import Priors
 from rudder.source import FeatureSource, Ids
 from rudder.steering import Steering
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from rudder._core import Prefetcher as Core
     from rudder.recorder import Recorder
 
-# The policy that the paper's yes or no means something to; see csrc/policy/score.h.
-_SCORE = "score"
-
 
 class Planner:
     """Steers one core by plans. One thread steers (the trainer's); reading is thread-safe."""
@@ -27,8 +26,11 @@ class Planner:
     def __init__(self, source: FeatureSource, options: Options, capacity_rows: int) -> None:
         """``capacity_rows``: the whole memory, in rows; plans split it between buffer and window."""
         self._capacity_rows, self._row_bytes = capacity_rows, source.row_bytes
-        self._scores = options.policy == _SCORE
-        self._priors = Priors(source, options.prior)
+        # The paper's yes or no means something to this policy alone; see csrc/policy/score.h.
+        self._scores = options.policy == SCORE
+        # Is its count to end with the first epoch?
+        self._counts = options.policy == STATIC_FREQUENCY and options.policy_settings.observe is None
+        self._priors = Priors(source, options)
         self._steering = Steering(make_controller(options.controller), options.first_plan)
         plan, self.first_prior = self._priors.start(self._steering.plan)
         self._steering.accept(plan)
@@ -87,6 +89,13 @@ class Planner:
             self._apply(plan)
         except RudderError as error:
             self._steering.refuse(f"answered a plan that cannot be applied ({plan}): {error}")
+
+    def end_epoch(self) -> None:
+        """An epoch is over."""
+        if self._counts and self._core is not None:
+            self._counts = False
+            with contextlib.suppress(ClosedError):  # who reads rows of a closed table is told so there
+                self._core.steer(observe=1)
 
     def close(self) -> None:
         """Close the controller, where it wants to be."""

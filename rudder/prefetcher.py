@@ -10,6 +10,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,6 +79,7 @@ class Prefetcher:
             depth=self.plan.depth,
             policy=options.policy,
             prior=self._planner.first_prior,
+            **options.policy_settings.for_core(),
             staging_bytes=parse_bytes(options.staging),
             deadline_s=options.deadline,
             threads=options.threads,
@@ -91,6 +93,7 @@ class Prefetcher:
                 self._description(),
                 self._core.drain_record,
                 self._planner.first_prior,
+                source.halo_ids() if source.halo_ids is not None else None,
             )
             if record is not None
             else None
@@ -226,8 +229,12 @@ class Prefetcher:
             self._gap.dropped(int(self._core.counters()["minibatches"]))
 
     def finish_epoch(self) -> None:
-        """The trainer is done with every minibatch whose rows it asked for; they need not be kept."""
+        """The trainer is done with every minibatch whose rows it asked for; they need not be kept.
+
+        `rudder.loader.PrefetchLoader` calls it where an epoch ends.
+        """
         self._claims.finish()
+        self._planner.end_epoch()
 
     def iterate(
         self,
@@ -287,6 +294,7 @@ class Prefetcher:
         source = self.source
         return {
             "policy": self.options.policy,
+            "policy_settings": asdict(self.options.policy_settings),
             "plan": str(self.plan),
             "depth": self.plan.depth,
             "rows": self.rows,

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from rudder._core import Prior
 
 _log = logging.getLogger("rudder")
-# Policies that rank rows by worth itself; levels, a quarter of the bytes, are enough for the others.
-_BY_WORTH = "static-"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
 
 
@@ -44,8 +42,12 @@ class Recorder:
         settings: dict[str, Any],
         drain: Callable[[], list[tuple[str, int, Ids]]],
         prior: Prior | None,
+        halo: Ids | None = None,
     ) -> None:
-        """``drain`` gives the core's calls since the last time; ``prior`` is in force now. Raises OSError."""
+        """``drain`` gives the core's calls since the last time; ``prior`` is in force now.
+
+        ``halo``: ids of the halo, where they are known. Raises OSError.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"rank-{rank}.{_UNSAFE.sub('_', tensor)}{trace.SUFFIX}"
         self._drain = drain
@@ -57,10 +59,11 @@ class Recorder:
         self._news = False
         self._closing = False
         self._file = self.path.open("wb")
-        self._by_worth = settings.get("policy", "").startswith(_BY_WORTH)
         self._write([trace.MAGIC, trace.header_frame({"tensor": tensor, "rank": rank, **settings})])
         if prior is not None:
-            self._write([self._prior_frame(prior)])
+            self._write([trace.prior_frame(prior.worth)])
+        if halo is not None:
+            self._write([trace.halo_frame(halo)])
         self._thread = threading.Thread(target=self._run, name="rudder-recorder", daemon=True)
         self._thread.start()
 
@@ -120,12 +123,8 @@ class Recorder:
 
     def _frame(self, name: str, number: int, ids: Ids) -> bytes:
         if name == "prior":
-            return self._prior_frame(self._priors.popleft())
+            return trace.prior_frame(self._priors.popleft().worth)
         return trace.call_frame(name, number, ids)
-
-    def _prior_frame(self, prior: Prior) -> bytes:
-        worth = prior.worth if self._by_worth else None
-        return trace.prior_frame(prior.levels if worth is None else worth)
 
     def _end_current(self, now: float) -> None:
         if self._current is not None:

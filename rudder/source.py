@@ -39,6 +39,8 @@ class FeatureSource(Protocol):
     local_rows: Bytes | None
     #: Rows that a capacity given as a fraction refers to: the partition's halo.
     halo_rows: int
+    #: Finds the halo: ids of rows that others own and this partition's graph has. None: not known.
+    halo_ids: Callable[[], Ids] | None = None
     #: Ways to compute a prior, by name ("vip", "degree").
     priors: Mapping[str, PriorBuilder]
 
@@ -102,12 +104,13 @@ class ArraySource(FeatureSource):
         *,
         name: str = "features",
         halo_rows: int | None = None,
+        halo_ids: Ids | None = None,
         priors: Mapping[str, PriorBuilder] | None = None,
     ) -> None:
         """``rows`` [N, ...] of any dtype; partition p owns rows part_starts[p] to part_starts[p+1].
 
-        ``halo_rows`` defaults to all remote rows. The array is not copied: after writing to it, call
-        `Prefetcher.invalidate` with the ids that changed.
+        ``halo_rows`` defaults to as many as there are ``halo_ids``, or to all remote rows. The array is not
+        copied: after writing to it, call `Prefetcher.invalidate` with the ids that changed.
         """
         starts = np.asarray(part_starts, dtype=np.int64)
         if len(starts) < 2 or starts[0] != 0 or starts[-1] != len(rows) or bool(np.any(np.diff(starts) < 0)):
@@ -123,7 +126,9 @@ class ArraySource(FeatureSource):
         self.part_starts = starts
         self.local_part = local_part
         self.local_rows = self.bytes[starts[local_part] : starts[local_part + 1]]
-        self.halo_rows = len(rows) - len(self.local_rows) if halo_rows is None else halo_rows
+        self.halo_ids = None if halo_ids is None else lambda: halo_ids
+        every = len(rows) - len(self.local_rows) if halo_ids is None else len(halo_ids)
+        self.halo_rows = every if halo_rows is None else halo_rows
         self.priors = dict(priors or {})
 
     def pull(self, ids: Ids) -> Bytes:

@@ -22,8 +22,9 @@ D     drop         uint64 minibatches executed, but not used: they and the windo
 C     capacity     uint64 rows
 Q     depth        uint64 minibatches
 Y     replace      uint64 0 or 1: the paper's no or yes to replacements
-W     prior        zlib of one byte per row of the table: the level that `Prior` quantised its worth to
-V     prior        zlib of one float32 per row: its worth itself, for policies that rank by it
+O     observe      uint64 minibatches that static-frequency counts in all
+V     prior        zlib of one float32 per row of the table: its worth
+B     halo         ids of the halo, where they are known
 T     times        uint64 minibatch, three float32: seconds of sampling, waiting for rows, training
 ====  ===========  =========================================================================================
 
@@ -43,7 +44,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Union
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,7 @@ CALLS = {
     "capacity": b"C",
     "depth": b"Q",
     "replace": b"Y",
+    "observe": b"O",
 }
 _NAMES = {kind: name for name, kind in CALLS.items()}
 _FRAME = struct.Struct("<cII")
@@ -78,8 +80,8 @@ _STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY)
 _NO_IDS: Ids = np.empty(0, dtype=np.int64)
 
 
-#: Worth (float32) or levels (uint8) of every row of a table.
-Worth = Union[NDArray[np.float32], NDArray[np.uint8]]
+#: Worth of every row of a table.
+Worth = NDArray[np.float32]
 
 
 class Call(NamedTuple):
@@ -89,6 +91,12 @@ class Call(NamedTuple):
     number: int
     ids: Ids
     prior: Worth | None = None
+
+
+class Halo(NamedTuple):
+    """Rows of the halo, in no order."""
+
+    ids: Ids
 
 
 class Times(NamedTuple):
@@ -101,7 +109,7 @@ class Times(NamedTuple):
 
 
 class TraceFile:
-    """A trace file, read frame by frame as often as it is iterated over: `Call` and `Times`, in order.
+    """A trace file, read frame by frame as often as it is iterated over: `Call`, `Halo`, `Times`, in order.
 
     ``header``: its JSON object. ``truncated``: the last pass met the file's end, or damage, inside a frame;
     what came before is whole. Never more than one frame is held. Not thread-safe.
@@ -127,7 +135,7 @@ class TraceFile:
             raise FormatError(f"{path} has version {header.get('version')}; this Rudder reads {VERSION}")
         self.header: dict[str, Any] = header
 
-    def __iter__(self) -> Iterator[Call | Times]:
+    def __iter__(self) -> Iterator[Call | Halo | Times]:
         """Every frame after the header. Raises FormatError for one that holds nonsense, OSError."""
         with self.path.open("rb") as file:
             for number, (kind, payload) in enumerate(self._frames(file)):
@@ -172,11 +180,14 @@ def header_frame(header: dict[str, Any]) -> bytes:
     return frame(b"H", json.dumps({"version": VERSION, **header}).encode())
 
 
-def prior_frame(prior: Worth) -> bytes:
-    """The frame of a prior that came into force: levels (uint8) or worth (float32) of every row."""
-    if prior.dtype == np.uint8:
-        return frame(b"W", zlib.compress(prior.tobytes(), _LEVEL))
-    return frame(b"V", zlib.compress(prior.astype("<f4").tobytes(), _LEVEL))
+def prior_frame(worth: Worth) -> bytes:
+    """The frame of a prior that came into force: worth of every row."""
+    return frame(b"V", zlib.compress(worth.astype("<f4").tobytes(), _LEVEL))
+
+
+def halo_frame(ids: Ids) -> bytes:
+    """The frame of the halo's ids."""
+    return frame(b"B", encode_ids(ids) if len(ids) else b"")
 
 
 def times_frame(minibatch: int, sampling: float, waiting: float, training: float) -> bytes:
@@ -223,13 +234,13 @@ def _deflate(plane: NDArray[np.uint8], strategy: int) -> bytes:
     return deflate.compress(plane.tobytes()) + deflate.flush()
 
 
-def _entry(kind: bytes, payload: bytes) -> Call | Times | None:
+def _entry(kind: bytes, payload: bytes) -> Call | Halo | Times | None:
     """What a frame says; None for a kind that is unknown."""
-    if kind == b"W":
-        return Call("prior", 0, _NO_IDS, np.frombuffer(zlib.decompress(payload), dtype=np.uint8))
     if kind == b"V":
         worth = np.frombuffer(zlib.decompress(payload), dtype="<f4").astype(np.float32)
         return Call("prior", 0, _NO_IDS, worth)
+    if kind == b"B":
+        return Halo(decode_ids(payload))
     if kind == b"T":
         return Times(*_TIMES.unpack(payload))
     if kind in _NAMES:

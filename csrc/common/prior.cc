@@ -47,29 +47,18 @@ std::shared_ptr<const Prior> Prior::from_worth(std::span<const float> worth) {
   return prior;
 }
 
-std::shared_ptr<const Prior> Prior::from_levels(std::vector<std::uint8_t> levels) {
-  auto prior = std::make_shared<Prior>();
-  prior->levels_ = std::move(levels);
-  return prior;
-}
-
 std::shared_ptr<const Prior> Prior::without(std::shared_ptr<const Prior> prior, NodeId begin, NodeId end) {
   if (!prior) return prior;
-  const auto clip = [&](std::size_t size) {
-    return std::pair(std::min(static_cast<std::size_t>(value(begin)), size),
-                     std::min(static_cast<std::size_t>(value(end)), size));
+  const auto clipped = [&](NodeId id) {
+    return static_cast<std::ptrdiff_t>(std::min(static_cast<std::size_t>(value(id)), prior->levels_.size()));
   };
-  const auto [first, last] = clip(prior->levels_.size());
-  if (std::all_of(prior->levels_.begin() + static_cast<std::ptrdiff_t>(first),
-                  prior->levels_.begin() + static_cast<std::ptrdiff_t>(last),
+  const std::ptrdiff_t first = clipped(begin), last = clipped(end);
+  if (std::all_of(prior->levels_.begin() + first, prior->levels_.begin() + last,
                   [](auto level) { return level == 0; }))
     return prior;
   auto masked = std::make_shared<Prior>(*prior);
-  std::fill(masked->levels_.begin() + static_cast<std::ptrdiff_t>(first),
-            masked->levels_.begin() + static_cast<std::ptrdiff_t>(last), std::uint8_t{0});
-  const auto [worth_first, worth_last] = clip(prior->worth_.size());
-  std::fill(masked->worth_.begin() + static_cast<std::ptrdiff_t>(worth_first),
-            masked->worth_.begin() + static_cast<std::ptrdiff_t>(worth_last), 0.0f);
+  std::fill(masked->levels_.begin() + first, masked->levels_.begin() + last, std::uint8_t{0});
+  std::fill(masked->worth_.begin() + first, masked->worth_.begin() + last, 0.0f);
   return masked;
 }
 

@@ -21,8 +21,6 @@ class Prior {
   // rows that are hardly requested. So `lookahead` moves rows within 0.1% of exact ranking. Throws
   // Error(kConfig) for NaN, infinity or a negative.
   static std::shared_ptr<const Prior> from_worth(std::span<const float> worth);
-  // Levels made elsewhere, one byte per NodeId.
-  static std::shared_ptr<const Prior> from_levels(std::vector<std::uint8_t> levels);
 
   // The same with the rows [begin, end) worth nothing: those of the local partition are never fetched, so a
   // policy that ranks the whole table must not choose them.
@@ -34,7 +32,7 @@ class Prior {
     return i < levels_.size() ? levels_[i] : 0;
   }
   std::span<const std::uint8_t> levels() const { return levels_; }
-  // The worth that the levels were made from; empty after from_levels. Static policies rank by it.
+  // The worth that the levels were made from. Static policies rank by it.
   std::span<const float> worth() const { return worth_; }
 
  private:

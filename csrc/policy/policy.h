@@ -81,6 +81,10 @@ class Policy {
   // The controller's yes or no to replacements from now on; see PolicyConfig::period. Others ignore it.
   virtual void allow_replacement(bool allow) { (void)allow; }
 
+  // How many minibatches to count in all, in the place of PolicyConfig::observe; where so many were counted
+  // already, the count ends now. Others ignore it, and so does a count that has ended.
+  virtual void observe(std::uint64_t minibatches) { (void)minibatches; }
+
   // Is the row in the buffer?
   virtual bool cached(RowKey row) const = 0;
 
@@ -109,7 +113,8 @@ struct PolicyConfig {
   // static-*, score: the `capacity` rows of highest worth (> 0) are fetched at the first minibatch, as
   // replacements.
   bool prefill = false;
-  // static-frequency: minibatches to count before the set is fixed; 0 counts until set_prior brings a set.
+  // static-frequency: minibatches to count before the set is fixed; 0 counts until observe() says how many,
+  // or set_prior brings a set.
   std::uint64_t observe = 0;
   // score: replace every `period` minibatches while allowed; 0: once, at the next minibatch, for each
   // "allow".

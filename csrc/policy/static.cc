@@ -48,6 +48,11 @@ class Static final : public TwoPhasePolicy {
     choose();
   }
 
+  void observe(std::uint64_t minibatches) override {
+    observe_ = minibatches;
+    end_count_when_due();
+  }
+
   void adopt(RowKey row, NodeId id) override {
     enter_adopted(row);
     keep(row, id);
@@ -72,8 +77,12 @@ class Static final : public TwoPhasePolicy {
   }
   void finish(const Step& step, Outcome& out) override {
     if (prefill_) prefill(out);
-    if (!counts_ || step.rows.empty() || ++observed_ != observe_) return;
-    // The first epoch is over.
+    if (step.rows.empty()) return;
+    ++observed_;
+    end_count_when_due();
+  }
+  void end_count_when_due() {
+    if (!counts_ || observe_ == 0 || observed_ < observe_) return;
     counted_.assign(counts_->entries().begin(), counts_->entries().end());
     counts_.reset();
     choose();

@@ -10,8 +10,7 @@ namespace {
 
 // Worth as an integer of the same order: the bits of a float that is >= 0 order as its value does.
 std::uint32_t rank(const Prior& prior, std::size_t row) {
-  return prior.worth().empty() ? prior.levels()[row]
-                               : std::bit_cast<std::uint32_t>(prior.worth()[row] + 0.0f);
+  return std::bit_cast<std::uint32_t>(prior.worth()[row] + 0.0f);
 }
 
 }  // namespace

@@ -204,6 +204,10 @@ void Prefetcher::steer_now(const Steering& steering) {
     note("replace", *steering.replace ? 1 : 0);
     ledger_.allow_replacement(*steering.replace);
   }
+  if (steering.observe) {
+    note("observe", *steering.observe);
+    ledger_.observe(*steering.observe);
+  }
   if (steering.staging_bytes) staging_bytes_ = *steering.staging_bytes;
   if (steering.window_rows) {
     const std::lock_guard lock(mutex_);

@@ -70,19 +70,21 @@ struct Counters {
 };
 
 // One call of the ledger, in order: replaying them gives the same rows. `number` is that of a minibatch
-// (foresee, execute), rows of capacity, minibatches of depth, replace's 0 or 1, for "invalidate" the rows
-// fetched again for minibatches on their way, for "drop" the minibatches that were executed and are dropped
-// before their use.
+// (foresee, execute), rows of capacity, minibatches of depth or observe, replace's 0 or 1, for "invalidate"
+// the rows fetched again for minibatches on their way, for "drop" the minibatches that were executed and are
+// dropped before their use.
 struct LedgerCall {
-  std::string_view call;  // foresee | execute | read | drop | capacity | depth | prior | replace | invalidate
+  // foresee | execute | read | drop | capacity | depth | prior | replace | observe | invalidate
+  std::string_view call;
   std::uint64_t number = 0;
   std::vector<NodeId> ids;
 };
 
 struct Steering {
   std::optional<std::size_t> capacity_rows, window_rows, depth, staging_bytes;
-  std::shared_ptr<const Prior> prior;  // null: as it is
-  std::optional<bool> replace;         // the paper's yes/no: replace rows at the next minibatch
+  std::shared_ptr<const Prior> prior;    // null: as it is
+  std::optional<bool> replace;           // the paper's yes/no: replace rows at the next minibatch
+  std::optional<std::uint64_t> observe;  // static-frequency: minibatches to count in all
 };
 
 // Called now and then while a call waits, without any lock; what it throws ends the wait (an interrupt, say).

@@ -71,6 +71,8 @@ ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::sha
       ledger.set_prior(take_prior(at));
     } else if (call.name == "replace") {
       ledger.allow_replacement(call.number != 0);
+    } else if (call.name == "observe") {
+      ledger.observe(call.number);
     } else {
       refuse(at, "is unknown: \"" + std::string(call.name) + "\"");
     }

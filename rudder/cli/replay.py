@@ -41,16 +41,32 @@ def replay(
     prior: Annotated[
         str, typer.Option(help="Of lookahead: vip, degree, frequency, none, or an .npy file.")
     ] = "",
-    half_life: Annotated[int, typer.Option(help="Of --prior frequency, in minibatches; 0: never.")] = 0,
-    interval: Annotated[int, typer.Option(help="Of --prior frequency: minibatches between rebuilds.")] = 32,
+    half_life: Annotated[
+        Optional[int], typer.Option(help="Of --prior frequency, in minibatches; 0: never.")
+    ] = None,
+    interval: Annotated[
+        Optional[int],
+        typer.Option(help="Minibatches between rebuilds (--prior frequency), or replacements (--period 0)."),
+    ] = None,
     staged: Annotated[
-        int, typer.Option(help="Minibatches for which a row that was fetched, but not kept, serves.")
-    ] = 0,
-    period: Annotated[int, typer.Option(help="Of score: minibatches between replacements.")] = 32,
-    alpha: Annotated[float, typer.Option(help="Of score: share that an idle row's score loses.")] = 0.05,
+        Optional[int],
+        typer.Option(help="Minibatches for which a row that was fetched, but not kept, serves."),
+    ] = None,
+    prefill: Annotated[
+        Optional[bool],
+        typer.Option("--prefill/--no-prefill", help="Of static-* and score: begin with the best rows."),
+    ] = None,
+    period: Annotated[
+        Optional[int],
+        typer.Option(help="Of score: minibatches between replacements; 0: one at each --interval."),
+    ] = None,
+    alpha: Annotated[
+        Optional[float], typer.Option(help="Of score: share that an idle row's score loses.")
+    ] = None,
     observe: Annotated[
-        int, typer.Option(help="Of static-frequency: minibatches to count; 0: a tenth of the trace.")
-    ] = 0,
+        Optional[int],
+        typer.Option(help="Of static-frequency: minibatches to count. By default a tenth of the trace."),
+    ] = None,
     bandwidth: Annotated[str, typer.Option(help="Of the link: 10gbit, 1.2GB.")] = "10gbit",
     latency: Annotated[str, typer.Option(help="Of a fetch: 100us, 1ms.")] = "100us",
     compute: Annotated[
@@ -86,10 +102,12 @@ def replay(
 ) -> None:
     """Count the rows that each policy would have moved, relative to no buffer and to the optimum (MIN).
 
-    A recorded run is replayed under its own settings unless others are given: exactly the rows that it
-    moved. Otherwise the defaults are --policy lookahead,lru --capacity 5%,10%,25%,50% --window 4. Time per
-    step is max(compute, sampling, fetch) of mean values, their sum with --depth 0. --policy expected
-    replays every row of the expected.csv beside the traces, and ends with 1 where one differs.
+    A recorded run is replayed under its own settings: exactly the rows that it moved. Another policy,
+    capacity or window, and any value of the options from --prior to --observe, make it a hypothetical run,
+    with the run's own settings for the rest. For other traces the defaults are --policy lookahead,lru
+    --capacity 5%,10%,25%,50% --window 4. Time per step is max(compute, sampling, fetch) of mean values, their
+    sum with --depth 0. --policy expected replays every row of the expected.csv beside the traces, and ends
+    with 1 where one differs.
     """
     from rudder.errors import ConfigError
     from rudder.replay.cost import Costs, parse_bandwidth, parse_seconds
@@ -104,6 +122,7 @@ def replay(
         return
     if jobs < 0:
         raise ConfigError(f"--jobs {jobs}: it cannot be negative")
+    asked = {"prefill": prefill, "period": period, "alpha": alpha, "observe": observe}
     request = Request(
         policies=split(policy, "--policy") if policy else (),
         capacities=split(capacity, "--capacity") if capacity else (),
@@ -112,9 +131,7 @@ def replay(
         half_life=half_life,
         interval=interval,
         staged=staged,
-        period=period,
-        alpha=alpha,
-        observe=observe,
+        policy_settings={name: value for name, value in asked.items() if value is not None},
         equal_memory=equal_memory,
         costs=Costs(
             bandwidth=parse_bandwidth(bandwidth),

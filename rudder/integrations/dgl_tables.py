@@ -52,7 +52,11 @@ class DistTensorSource(FeatureSource):
         self.part_starts = part_starts(policy)
         self.local_part = int(policy.part_id)
         self.local_rows = self._shard()
-        self.halo_rows = self._count_halo()
+        self.halo_ids = self._find_halo()
+        # Edge types have no halo worth the name (a partition holds the in-edges of its own nodes), and
+        # neither has a trainer without a local graph: there, as many rows as a partition has on average.
+        average = int(self.part_starts[-1]) // (len(self.part_starts) - 1)
+        self.halo_rows = average if self.halo_ids is None else len(self.halo_ids())
         self.priors = self._find_priors(part_config or os.environ.get("DGL_CONF_PATH"))
 
     def pull(self, ids: Ids) -> Bytes:
@@ -95,20 +99,20 @@ class DistTensorSource(FeatureSource):
             )
         return as_bytes(shard)
 
-    def _count_halo(self) -> int:
-        """Nodes of this type that this partition's graph has and others own.
-
-        Edge types have no halo worth the name (a partition holds the in-edges of its own nodes), and
-        neither has a trainer without a local graph: there it is as many rows as a partition has on average.
-        """
+    def _find_halo(self) -> Callable[[], Ids] | None:
+        """Nodes of this type that this partition's graph has and others own."""
         graph = self._g.local_partition
-        parts = len(self.part_starts) - 1
         if not self.is_node or graph is None:
-            return int(self.part_starts[-1]) // parts
-        ids = graph.ndata["_ID"][graph.ndata["inner_node"] == 0]
-        book = self._g.get_partition_book()
-        types, _ = book.map_to_per_ntype(ids)
-        return int((types == book.ntypes.index(self.type_name)).sum())
+            return None
+
+        def halo() -> Ids:
+            ids = graph.ndata["_ID"][graph.ndata["inner_node"] == 0]
+            book = self._g.get_partition_book()
+            types, typed = book.map_to_per_ntype(ids)
+            found: Ids = typed[types == book.ntypes.index(self.type_name)].numpy()
+            return found
+
+        return halo
 
     def _find_priors(self, part_config: str | os.PathLike[str] | None) -> dict[str, PriorBuilder]:
         if not self.is_node or len(self.part_starts) == 2:

@@ -5,7 +5,8 @@ memory, `table` and `plot` show the outcomes, `expected` compares them with coun
 """
 
 from rudder.replay.load import Case, find_traces, load_case
-from rudder.replay.run import Outcome, replay_case, replay_files
+from rudder.replay.outcome import Outcome
+from rudder.replay.run import replay_case, replay_files
 from rudder.replay.settings import Request, Window
 
 __all__ = ["Case", "Outcome", "Request", "Window", "find_traces", "load_case", "replay_case", "replay_files"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rudder import _core
 from rudder.errors import ConfigError, FormatError
 from rudder.plan import Plan
+from rudder.policies import PolicySettings, own_prior
 from rudder.replay.read import Numbers, Trace, read
 from rudder.source import Ids
 from rudder.trace import SUFFIX, Call, TraceFile, Worth
@@ -23,14 +24,19 @@ from rudder.trace import SUFFIX, Call, TraceFile, Worth
 
 @dataclass(frozen=True)
 class Live:
-    """What a recorded run ran with; ``log`` reads every call that its ledger got, 8 bytes an access."""
+    """What a recorded run ran with; ``log`` reads every call that its ledger got, 8 bytes an access.
+
+    ``one_capacity``: the buffer had the same size from begin to end.
+    """
 
     policy: str
+    policy_settings: PolicySettings
     plan: Plan
     capacity_rows: int
     depth: int
     table_rows: int
     prior: Worth | None
+    one_capacity: bool
     path: Path
 
     def log(self) -> tuple[list[tuple[str, int, Ids]], list[Worth]]:
@@ -70,6 +76,11 @@ class Case:
     def __len__(self) -> int:
         """Minibatches."""
         return len(self.offsets) - 1
+
+    def __getitem__(self, minibatch: int) -> Ids:
+        """The rows of one minibatch, int64."""
+        ids: Ids = self.ids[self.offsets[minibatch] : self.offsets[minibatch + 1]].astype(np.int64)
+        return ids
 
     @functools.cached_property
     def rows_requested(self) -> int:
@@ -117,13 +128,6 @@ class Case:
                 f" {int(self.nodes.max(initial=-1)):,}, or for each of the trace's {len(self.nodes):,} rows"
             )
         return np.ascontiguousarray(worth, dtype=np.float32)
-
-
-def as_prior(worth: Worth) -> _core.Prior:
-    """For the core: worth as it is, or levels that worth was quantised to."""
-    if worth.dtype == np.uint8:
-        return _core.Prior.from_levels(worth.astype(np.uint8, copy=False))
-    return _core.Prior.from_worth(worth.astype(np.float32, copy=False))
 
 
 def find_traces(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -185,17 +189,22 @@ def _of_log(path: Path, trace: Trace, header: dict[str, Any]) -> Case:
     try:
         live = Live(
             policy=header["policy"],
+            policy_settings=PolicySettings(**header.get("policy_settings", {})),
             plan=Plan.parse(header["plan"]),
             capacity_rows=int(header["capacity_rows"]),
             depth=int(header["depth"]),
             table_rows=int(header["rows"]),
             prior=trace.prior,
+            one_capacity=trace.capacities <= {int(header["capacity_rows"])},
             path=path,
         )
         priors: dict[str, Worth] = {}
-        # What a caller gave in the place of VIP is taken for it.
-        if live.prior is not None and live.plan.prior in ("vip", "degree", "given"):
-            priors["vip" if live.plan.prior == "given" else live.plan.prior] = live.prior[nodes]
+        # What a caller gave in the place of VIP or degree is taken for it.
+        name = live.plan.prior
+        if name == "given":
+            name = "degree" if own_prior(live.policy) == "degree" else "vip"
+        if live.prior is not None and name in ("vip", "degree"):
+            priors[name] = live.prior[nodes]
         return Case(
             name=path.name[: -len(SUFFIX)] if path.name.endswith(SUFFIX) else path.name,
             ids=trace.numbers,
@@ -203,6 +212,7 @@ def _of_log(path: Path, trace: Trace, header: dict[str, Any]) -> Case:
             nodes=nodes,
             rows=int(header["remote_rows"]),
             halo_rows=int(header["halo_rows"]),
+            halo=None if trace.halo is None else np.isin(nodes, trace.halo).astype(np.float32),
             priors=priors,
             row_bytes=int(header["row_bytes"]),
             sampling=_mean(trace.seconds[:, 0]),

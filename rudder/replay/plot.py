@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rudder.errors import ConfigError
-from rudder.replay.run import Outcome
+from rudder.replay.outcome import Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rudder.distinct import distinct
 from rudder.errors import FormatError
 from rudder.source import Ids
-from rudder.trace import Times, TraceFile, Worth
+from rudder.trace import Halo, Times, TraceFile, Worth
 
 Numbers = NDArray[np.int32]
 # A table from ids to row numbers takes 5 bytes per row of the tensor: it is had for at most 10 bytes an
@@ -36,8 +36,8 @@ class Trace:
     ``nodes``: global id of each row; ``numbers`` are positions in it. ``seconds`` float32 [T, 3]: sampling,
     waiting for rows, training, NaN where they were not recorded. Rows that were read without having been
     announced make a minibatch of their own. Of recorded runs: ``header``, ``prior`` (the first that was in
-    force, of every row of the table) and ``truncated``. Of .npz files: ``vip``, ``degree`` (of the rows) and
-    ``halo_rows``.
+    force, of every row of the table), ``halo`` (its ids, where they are known), ``capacities`` (that plans
+    gave the buffer) and ``truncated``. Of .npz files: ``vip``, ``degree`` (of the rows) and ``halo_rows``.
     """
 
     numbers: Numbers
@@ -46,6 +46,8 @@ class Trace:
     seconds: NDArray[np.float32]
     header: dict[str, Any] | None = None
     prior: Worth | None = None
+    halo: Ids | None = None
+    capacities: frozenset[int] = frozenset()
     truncated: bool = False
     vip: NDArray[np.float32] | None = None
     degree: NDArray[np.float32] | None = None
@@ -80,11 +82,16 @@ def _read_log(file: TraceFile) -> Trace:
     foreseen: dict[int, NDArray[np.integer]] = {}
     seconds: dict[int, Times] = {}
     prior: Worth | None = None
+    halo: Ids | None = None
+    capacities: set[int] = set()
     for entry in file:
         if isinstance(entry, Times):
             seconds[entry.minibatch] = entry
             continue
         ids = entry.ids
+        if isinstance(entry, Halo):
+            halo = ids
+            continue
         if len(ids) and (ids.min() < 0 or ids.max() >= rows):
             raise FormatError(f"{file.path}: ids reach {ids.max()}, outside of the table's {rows} rows")
         if entry.name == "foresee":
@@ -99,6 +106,8 @@ def _read_log(file: TraceFile) -> Trace:
             foreseen.clear()
             for _ in range(min(entry.number, len(executed))):
                 asked[executed.pop()] = None
+        elif entry.name == "capacity":
+            capacities.add(entry.number)
         elif entry.name == "prior" and prior is None:
             prior = entry.prior
     times = np.full((len(asked), 3), np.nan, dtype=np.float32)
@@ -117,6 +126,8 @@ def _read_log(file: TraceFile) -> Trace:
         seconds=times[kept],
         header=file.header,
         prior=prior,
+        halo=halo,
+        capacities=frozenset(capacities),
         truncated=file.truncated,
     )
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from rudder import _core
+from rudder.plan import Plan
+from rudder.policies import (
+    LOOKAHEAD,
+    SCORE,
+    STATIC_FREQUENCY,
+    PolicySettings,
+    among,
+    needs_own_prior,
+    own_prior,
+)
 from rudder.replay.cost import WindowMemory, rows_at_equal_memory, seconds_per_step, window_memory
-from rudder.replay.frequency import replay_by_frequency
-from rudder.replay.load import Case, Live, as_prior, load_case
+from rudder.replay.load import Case, Live, load_case
+from rudder.replay.outcome import Outcome
 from rudder.replay.settings import (
     DEFAULT_CAPACITIES,
     DEFAULT_POLICIES,
@@ -25,89 +35,11 @@ from rudder.replay.settings import (
     parse_capacity,
     share_of,
 )
+from rudder.replay.steered import replay_by_frequency, replay_on_demand
+from rudder.trace import Worth
 
-# The one policy that looks ahead: a window changes nothing for the others.
-LOOKAHEAD = "lookahead"
 #: Bytes of a row where neither the request nor the trace says: 384 floats.
 ROW_BYTES = 1536
-_NO_WINDOW = WindowMemory()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One policy under one setting on one trace. Rows are summed over all minibatches.
-
-    ``capacity_rows``: the memory given. ``buffer_rows``: what the buffer got of it (less with equal memory).
-    ``min_rows``: what MIN moves with all of it. ``sharing``: "private" or "shared" among trainers, or None.
-    ``live``: the calls of a recorded run under its own settings. ``truncated``: the trace's file ends early.
-    """
-
-    trace: str
-    policy: str
-    capacity_fraction: float | None
-    capacity_rows: int
-    window: float | str | None
-    rows_moved: int
-    replacement_rows: int
-    rows_requested: int
-    rows_hit: int
-    min_rows: int
-    buffer_rows: int
-    minibatches: int
-    seconds_per_step: float
-    memory: WindowMemory = _NO_WINDOW
-    sharing: str | None = None
-    live: bool = False
-    truncated: bool = False
-
-    @property
-    def times_min(self) -> float | None:
-        """Rows moved as a multiple of MIN; None where MIN moves none."""
-        return self.rows_moved / self.min_rows if self.min_rows else None
-
-    @property
-    def times_none(self) -> float | None:
-        """Rows moved as a share of what moves without a buffer; None where nothing was requested."""
-        return self.rows_moved / self.rows_requested if self.rows_requested else None
-
-    @property
-    def gap_left(self) -> float | None:
-        """Share of the way from no buffer to MIN that is left: 0 is MIN, 1 no buffer."""
-        gap = self.rows_requested - self.min_rows
-        return (self.rows_moved - self.min_rows) / gap if gap else None
-
-    @property
-    def hit_rate(self) -> float:
-        """Share of the requested rows found in the buffer."""
-        return self.rows_hit / self.rows_requested if self.rows_requested else 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """An object of plain values."""
-        return {
-            "trace": self.trace,
-            "policy": self.policy,
-            "capacity_fraction": self.capacity_fraction,
-            "capacity_rows": self.capacity_rows,
-            "window": self.window,
-            "rows_moved": self.rows_moved,
-            "replacement_rows": self.replacement_rows,
-            "rows_requested": self.rows_requested,
-            "min_rows": self.min_rows,
-            "times_min": _rounded(self.times_min),
-            "times_none": _rounded(self.times_none),
-            "gap_left": _rounded(self.gap_left),
-            "hit_rate": _rounded(self.hit_rate),
-            "minibatches": self.minibatches,
-            "seconds_per_step": _rounded(self.seconds_per_step, 9),
-            "buffer_rows": self.buffer_rows,
-            "window_requests": self.memory.requests,
-            "window_minibatches": self.memory.minibatches,
-            "window_id_bytes": self.memory.id_bytes,
-            "window_block_bytes": self.memory.block_bytes,
-            "sharing": self.sharing,
-            "live": self.live,
-            "truncated": self.truncated,
-        }
 
 
 def replay_files(paths: Sequence[Path], request: Request, jobs: int = 0) -> list[Outcome]:
@@ -170,7 +102,7 @@ def _replay_one(
     case: Case, request: Request, policy: str, capacity: Capacity, window: Window | None, min_rows: int
 ) -> Outcome:
     costs, row_bytes = request.costs, row_bytes_of(case, request)
-    rows, memory = capacity.rows, _NO_WINDOW
+    rows, memory = capacity.rows, WindowMemory()
     if window is not None:
         if request.equal_memory:
             rows = rows_at_equal_memory(case.offsets, window, rows, costs, row_bytes)
@@ -193,7 +125,8 @@ def _replay_one(
         replacement_rows=answer["replacement_rows"],
         rows_requested=answer["rows_requested"],
         rows_hit=answer["hits"],
-        min_rows=min_rows,
+        rows_staged=answer["merged"],
+        min_rows=min_rows if live is None or live.one_capacity else None,
         buffer_rows=rows,
         minibatches=len(case),
         seconds_per_step=seconds_per_step(
@@ -212,7 +145,7 @@ def _replay_one(
 def is_live(case: Case, request: Request, policy: str, capacity: int, window: Window | None) -> Live | None:
     """The recorded run, where these are the settings that it began with: then its log is replayed."""
     live = case.live
-    if live is None or policy != live.policy or capacity != live.capacity_rows or request.prior:
+    if live is None or policy != live.policy or capacity != live.capacity_rows or not request.as_recorded:
         return None
     return live if window is None or window == Window(buffers=live.plan.window) else None
 
@@ -226,27 +159,79 @@ def replay_live(live: Live) -> dict[str, int]:
         policy=live.policy,
         capacity=live.capacity_rows,
         depth=live.depth,
-        priors=[as_prior(worth) for worth in priors],
+        priors=[_core.Prior.from_worth(worth) for worth in priors],
+        **live.policy_settings.for_core(),
+    )
+
+
+def hypothetical(case: Case, request: Request) -> Request:
+    """The request, with the live run's own settings for whatever it leaves open."""
+    if case.live is None:
+        return request
+    plan, own = case.live.plan, case.live.policy_settings
+    return replace(
+        request,
+        prior=request.prior or ("frequency" if plan.prior == "frequency" else ""),
+        half_life=plan.half_life if request.half_life is None else request.half_life,
+        interval=plan.interval if request.interval is None else request.interval,
+        policy_settings=asdict(replace(own, **request.policy_settings)),
     )
 
 
 def run_policy(case: Case, request: Request, policy: str, rows: int, window: Window | None) -> dict[str, int]:
     """One policy of the engine with ``rows`` rows. Raises ConfigError where a prior is missing."""
-    settings: dict[str, Any] = {"depth": request.staged}
+    request = hypothetical(case, request)
+    settings = PolicySettings(**request.policy_settings)
+    interval, depth = request.interval or Plan().interval, request.staged or 0
     if policy == LOOKAHEAD and window is not None:
-        settings.update(window=window.minibatches, window_rows=window.rows(rows))
+        ahead, ahead_rows = window.minibatches, window.rows(rows)
         if request.prior == "frequency":
-            return replay_by_frequency(case, rows, request, **settings)
-        settings["prior"] = case.prior(request.prior)
-    elif policy in ("static-vip", "static-degree"):
-        name = policy[len("static-") :]
-        settings["prior"] = case.prior(name if name in case.priors or not request.prior else request.prior)
-    elif policy == "static-frequency":
-        settings["observe"] = request.observe or max(1, len(case) // 10)
-    elif policy == "score":
-        # Only rows of the 1-hop halo are ever put in, as in the paper.
-        settings.update(prior=case.halo, period=request.period, alpha=request.alpha)
-    return _core.replay(case.ids, case.offsets, policy, rows, **settings)
+            return replay_by_frequency(
+                case,
+                rows,
+                half_life=request.half_life or 0,
+                interval=interval,
+                window=ahead,
+                window_rows=ahead_rows,
+                depth=depth,
+            )
+        return _core.replay(
+            case.ids,
+            case.offsets,
+            policy,
+            rows,
+            prior=case.prior(request.prior),
+            window=ahead,
+            window_rows=ahead_rows,
+            depth=depth,
+        )
+    prior = None
+    if policy == STATIC_FREQUENCY:
+        settings = replace(settings, observe=settings.observe or max(1, len(case) // 10))
+    elif policy == SCORE:
+        prior = _candidates(case, request, settings)
+        if settings.period == 0:
+            return replay_on_demand(
+                case, rows, settings=settings, candidates=prior, interval=interval, depth=depth
+            )
+    elif needs_own_prior(policy):
+        prior = _ranking(case, request, own_prior(policy))
+    return _core.replay(case.ids, case.offsets, policy, rows, prior=prior, depth=depth, **settings.for_core())
+
+
+def _ranking(case: Case, request: Request, own: str) -> Worth | None:
+    """What a policy ranks rows by: its own prior, else what was asked for, which is taken for it."""
+    asked = "" if request.prior == "frequency" else request.prior  # counts are lookahead's alone
+    return case.prior(own if own in case.priors or not asked else asked)
+
+
+def _candidates(case: Case, request: Request, settings: PolicySettings) -> Worth | None:
+    """What `score` takes for a prior, as in a live run: the halo, by worth where it begins with some."""
+    if case.halo is None and not settings.prefill:
+        return None
+    halo = np.ones(len(case.nodes), dtype=np.bool_) if case.halo is None else case.halo > 0
+    worth = _ranking(case, request, own_prior(SCORE)) if settings.prefill else None
+    return among(np.zeros(len(case.nodes), dtype=np.float32) if worth is None else worth, halo)
 
 
 def _mark(case: Case, policy: str, rows: int) -> dict[str, int]:
@@ -261,12 +246,9 @@ def _mark(case: Case, policy: str, rows: int) -> dict[str, int]:
         "replacement_rows": 0,
         "rows_requested": case.rows_requested,
         "hits": case.rows_requested - moved,
+        "merged": 0,
     }
 
 
 def _first(given: float | None, recorded: float | None) -> float:
     return given if given is not None else recorded if recorded is not None else 0.0
-
-
-def _rounded(value: float | None, digits: int = 6) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, digits)

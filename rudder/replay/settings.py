@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rudder.config import rows_of_capacity
 from rudder.errors import ConfigError
+from rudder.policies import PolicySettings
 from rudder.replay.cost import Costs
 
 #: Names beside those of the engine's policies: the optimum, and two other marks.
@@ -108,18 +111,19 @@ class Request:
     policies: tuple[str, ...] = ()
     capacities: tuple[str, ...] = ()
     windows: tuple[Window, ...] = ()
-    #: "vip", "degree", "frequency", "none", a file of numbers (.npy), or "": the best that the trace has.
+    #: "vip", "degree", "frequency", "none", a file of numbers (.npy), or "": that of the live run, else the
+    #: best that the trace has.
     prior: str = ""
-    #: Of the prior "frequency": minibatches until an access counts half (0: never), and between rebuilds.
-    half_life: int = 0
-    interval: int = 32
-    #: Minibatches for which a row that was fetched, but not kept, still serves, as in a live run.
-    staged: int = 0
-    #: Of score: minibatches between replacements, and the share of its score that an idle row loses.
-    period: int = 32
-    alpha: float = 0.05
-    #: Of static-frequency: minibatches that it counts; 0: a tenth of the trace.
-    observe: int = 0
+    #: Of the prior "frequency": minibatches until an access counts half (0: never). Interval: minibatches
+    #: between rebuilds of that prior, and between replacements of score with a period of 0. None: those of
+    #: the live run, else of the default plan.
+    half_life: int | None = None
+    interval: int | None = None
+    #: Minibatches for which a row that was fetched, but not kept, still serves. None: as in the live run at
+    #: its own settings, else 0.
+    staged: int | None = None
+    #: Fields of `PolicySettings` that differ from those of the live run, or from the defaults.
+    policy_settings: Mapping[str, Any] = field(default_factory=dict)
     #: Charge the window's memory to the capacity.
     equal_memory: bool = False
     costs: Costs = field(default_factory=Costs)
@@ -132,10 +136,15 @@ class Request:
         for policy in self.policies:
             if policy not in known:
                 raise ConfigError(f"unknown policy {policy!r}; choose among: {', '.join(known)}, expected")
-        for name in ("half_life", "staged", "observe"):
-            if getattr(self, name) < 0:
+        for name in ("half_life", "staged"):
+            if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name.replace('_', '-')} of {getattr(self, name)}: it cannot be negative")
-        if self.interval < 1 or self.period < 1:
-            raise ConfigError("interval and period must be at least 1 minibatch")
-        if not 0.0 < self.alpha < 1.0:
-            raise ConfigError(f"alpha of {self.alpha}: it must lie between 0 and 1")
+        if self.interval is not None and self.interval < 1:
+            raise ConfigError("interval must be at least 1 minibatch")
+        PolicySettings(**self.policy_settings)
+
+    @property
+    def as_recorded(self) -> bool:
+        """Is nothing asked for that a live run has a setting of its own for, beside what selects outcomes?"""
+        asked = (self.half_life, self.interval, self.staged)
+        return not self.prior and not self.policy_settings and all(each is None for each in asked)

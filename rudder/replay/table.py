@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rudder.replay.expected import Comparison
-from rudder.replay.run import Outcome
+from rudder.replay.outcome import Outcome
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,6 +26,7 @@ def _table(*headings: str) -> Table:
 def of_outcomes(outcomes: Sequence[Outcome]) -> Table:
     """One line for each outcome."""
     shares = any(outcome.sharing for outcome in outcomes)
+    staged = any(outcome.rows_staged for outcome in outcomes)
     table = _table(
         "trace",
         "capacity",
@@ -36,6 +37,7 @@ def of_outcomes(outcomes: Sequence[Outcome]) -> Table:
         "/ none",
         "x MIN",
         "hits",
+        *(("staged",) if staged else ()),
         "ms/step",
         "ids",
         "blocks",
@@ -52,6 +54,7 @@ def of_outcomes(outcomes: Sequence[Outcome]) -> Table:
             _ratio(outcome.times_none),
             _ratio(outcome.times_min),
             f"{outcome.hit_rate:.1%}",
+            *((f"{outcome.rows_staged:,}",) if staged else ()),
             f"{outcome.seconds_per_step * 1e3:.3f}",
             _bytes(outcome.memory.id_bytes),
             _bytes(outcome.memory.block_bytes),

@@ -9,9 +9,10 @@ import numpy as np
 
 from rudder.errors import ConfigError
 from rudder.replay.load import Case
+from rudder.replay.outcome import Outcome
 from rudder.replay.run import (
-    Outcome,
     capacities_of,
+    hypothetical,
     policies_of,
     replay_case,
     windows_of,
@@ -75,11 +76,13 @@ def replay_trainers(cases: Sequence[Case], request: Request) -> list[Outcome]:
     for what, values in (
         ("policies", {policies_of(case, request) for case in cases}),
         ("windows", {windows_of(case, request) for case in cases}),
+        ("settings", {str(hypothetical(case, request)) for case in cases}),
     ):
         if len(values) > 1:
             raise ConfigError(f"the traces were recorded with different {what}: give them as options")
+    first = cases[0]
     shared_request = replace(
-        request, policies=policies_of(cases[0], request), windows=windows_of(cases[0], request)
+        hypothetical(first, request), policies=policies_of(first, request), windows=windows_of(first, request)
     )
     capacities = [capacities_of(case, request) for case in cases]
     private = [
@@ -106,7 +109,9 @@ def _summed(name: str, parts: Sequence[Outcome]) -> Outcome:
         replacement_rows=sum(part.replacement_rows for part in parts),
         rows_requested=sum(part.rows_requested for part in parts),
         rows_hit=sum(part.rows_hit for part in parts),
-        min_rows=sum(part.min_rows for part in parts),
+        rows_staged=sum(part.rows_staged for part in parts),
+        # Private buffers are replayed with one capacity from begin to end, so that each has a MIN.
+        min_rows=sum(part.min_rows or 0 for part in parts),
         minibatches=sum(part.minibatches for part in parts),
         seconds_per_step=max(part.seconds_per_step for part in parts),
         memory=replace(

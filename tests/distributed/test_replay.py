@@ -1,15 +1,18 @@
-"""A recorded demo, real servers and trainers, replays to the rows that its report names."""
+"""Recorded jobs, real servers and trainers, replay to the rows that they moved."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rudder import _core
 from rudder.replay import Request, find_traces, replay_files
 
 pytest.importorskip("torch")
@@ -24,7 +27,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-# With levels of the prior, and with its worth; tests/python/cli/test_replay.py has every policy, without DGL.
+# Every policy: below, in one job.
 @pytest.mark.parametrize("policy", ["lookahead", "static-vip"])
 def test_a_recorded_demo_replays_to_its_rows(policy: str, launcher, cache: Path, tmp_path: Path) -> None:
     record, numbers = tmp_path / "record", tmp_path / "numbers.json"
@@ -55,3 +58,59 @@ def test_a_recorded_demo_replays_to_its_rows(policy: str, launcher, cache: Path,
     assert all(outcome.live and outcome.policy == policy for outcome in outcomes)
     assert sum(outcome.rows_moved for outcome in outcomes) == live["rows_moved"]
     assert sum(outcome.rows_requested for outcome in outcomes) == live["rows_requested"]
+
+
+# Every policy with the settings that it has by default, and whatever else can be told to one.
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name: {"policy": name} for name in _core.policy_names()},
+    "often": {"policy": "score", "policy_settings": {"period": 4, "alpha": 0.2}},
+    "on-demand": {"policy": "score", "policy_settings": {"period": 0, "alpha": 0.1}},
+    "filled": {"policy": "score", "policy_settings": {"period": 8, "prefill": True}},
+    "soon": {"policy": "static-frequency", "policy_settings": {"observe": 6}},
+    "full": {"policy": "static-vip", "policy_settings": {"prefill": True}},
+    "counting": {"policy": "lookahead", "prior": "frequency"},
+    "recent": {"policy": "lookahead", "prior": "recency"},
+}
+
+
+@pytest.fixture(scope="module")
+def small_parts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Partition file of a graph of 1500 nodes in two parts, with VIP beside them."""
+    from rudder.graphs import generate
+    from rudder.partition import partition_graph
+
+    folder = tmp_path_factory.mktemp("small") / "parts"
+    graph = generate(1500, 9000, feature_dim=4, seed=1)
+    report = partition_graph(graph, folder, name="g", parts=2, fanouts=[4, 4], batch_size=24)
+    return report.part_config
+
+
+def test_every_policy_in_one_job_replays_to_its_rows(
+    launcher: Any, small_parts: str, workers: Path, tmp_path: Path
+) -> None:
+    """Epochs, an epoch that is left early, and a change of plan; twelve policies and more at once."""
+    code, output = launcher.run(
+        *("--local", "2", "--part-config", small_parts),
+        *("--", str(workers / "policies.py"), str(tmp_path), json.dumps(VARIANTS)),
+    )
+    assert code == 0, output
+    reports = {
+        each["rank"]: each["found"]
+        for each in (json.loads(text) for text in re.findall(r"REPORT (\{.*\})", output))
+    }
+    assert set(reports) == {0, 1}, output
+    for name, options in VARIANTS.items():
+        outcomes = replay_files(find_traces([tmp_path / name]), Request(), jobs=1)
+        assert [(each.live, each.policy) for each in outcomes] == [(True, options["policy"])] * 2
+        for rank, outcome in enumerate(outcomes):
+            assert outcome.trace == f"rank-{rank}.features"
+            replayed = {key: getattr(outcome, key) for key in reports[rank][name]}
+            assert replayed == reports[rank][name], name
+    for found in reports.values():
+        rows = {name: each["rows_moved"] for name, each in found.items()}
+        assert len({rows[f"static-{prior}"] for prior in ("vip", "degree", "frequency")}) == 3
+        assert len({rows[name] for name in ("score", "often", "on-demand", "filled")}) == 4
+        assert all(found[name]["replacement_rows"] for name in ("often", "on-demand", "filled", "full"))
+        assert rows["soon"] != rows["static-frequency"]
+        assert len({rows["lookahead"], rows["counting"], rows["recent"]}) == 3
+        assert rows["lookahead"] < min(rows["none"], rows["lru"])

@@ -70,6 +70,32 @@ TEST(StaticFrequency, CountsAnEpochThenKeepsTheMostRequested) {
   EXPECT_EQ(buffer.cached(), (Set{2, 3, 4}));  // the count serves other capacities too
 }
 
+TEST(StaticFrequency, TheEndOfTheCountMayBeSaidLater) {
+  PolicyHarness buffer({.name = "static-frequency", .capacity = 1});
+  buffer.step({1});
+  buffer.step({2});
+  buffer.policy().observe(4);
+  buffer.step({});  // asks for nothing, and counts for nothing
+  buffer.step({2});
+  EXPECT_EQ(buffer.step({1}), (Set{1}));  // still what came first; the fourth ends the count: twice each
+  buffer.step({2, 3});
+  EXPECT_EQ(buffer.cached(), (Set{1}));  // ties go to the lower id
+}
+
+TEST(StaticFrequency, ACountOfMoreThanWasWantedEndsAtOnce) {
+  PolicyHarness buffer({.name = "static-frequency", .capacity = 1});
+  buffer.step({1});
+  for (int i = 0; i < 2; ++i) buffer.step({2});
+  buffer.policy().observe(1);
+  EXPECT_EQ(buffer.step({1}), (Set{1}));  // a hit for the last time
+  buffer.step({2});
+  EXPECT_EQ(buffer.cached(), (Set{2}));
+  for (int i = 0; i < 9; ++i) buffer.step({1});
+  buffer.policy().observe(1);  // the count is over: nothing is chosen anew
+  buffer.step({1});
+  EXPECT_EQ(buffer.cached(), (Set{2}));
+}
+
 TEST(TopRows, TiesGoToTheLowerId) {
   const auto prior = worth({0, 2, 5, 2, 2, 5});
   EXPECT_EQ(top_rows(*prior, 3, false), (std::vector{NodeId{1}, NodeId{2}, NodeId{5}}));
@@ -92,11 +118,6 @@ TEST(TopRows, EqualsSorting) {
     std::sort(sorted.begin(), sorted.end());
     EXPECT_EQ(top_rows(*worth(of_rows), sorted.size(), false), sorted);
   }
-}
-
-TEST(TopRows, RanksByLevelWhereThereIsNoWorth) {
-  const auto prior = Prior::from_levels({3, 255, 0, 9});
-  EXPECT_EQ(top_rows(*prior, 2, false), (std::vector{NodeId{1}, NodeId{3}}));
 }
 
 }  // namespace

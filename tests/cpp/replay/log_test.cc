@@ -81,6 +81,26 @@ TEST(ReplayLog, PriorsComeIntoForceWhereTheyStand) {
   EXPECT_EQ(result.rows_moved, 4u);
 }
 
+TEST(ReplayLog, TheControllersYesAndTheEndOfACountComeIntoForceWhereTheyStand) {
+  const Ids one = ids({1}), two = ids({2});
+  // Score on demand: the slot is stale after 26 minibatches, and each yes replaces once.
+  LedgerConfig on_demand = ledger("score", 1);
+  on_demand.policy.period = 0;
+  std::vector<LogCall> calls(30, {"read", 0, one});
+  calls.push_back({"read", 0, one});
+  EXPECT_EQ(replay_log(calls, {}, on_demand).rows_moved, 31u);
+  calls.insert(calls.end() - 1, {"replace", 1, {}});
+  calls.push_back({"read", 0, one});
+  ReplayResult result = replay_log(calls, {}, on_demand);
+  EXPECT_EQ(result.replacement_rows, 1u);
+  EXPECT_EQ(result.hits, 1u);
+  // Static by frequency: 1 came first, 2 is asked for most.
+  calls = {{"read", 0, one}, {"read", 0, two}, {"read", 0, two}, {"read", 0, two}, {"read", 0, two}};
+  EXPECT_EQ(replay_log(calls, {}, ledger("static-frequency", 1)).hits, 0u);
+  calls.insert(calls.begin() + 3, {"observe", 1, {}});
+  EXPECT_EQ(replay_log(calls, {}, ledger("static-frequency", 1)).hits, 1u);
+}
+
 TEST(ReplayLog, RefusesWhatNoRunWrites) {
   const Ids outside = ids({100}), one = ids({1});
   expect_format_error({{"foresee", 1, outside}});

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rudder import ArraySource, Options, Plan, Prefetcher, _core
+from rudder import ArraySource, Options, Plan, PolicySettings, Prefetcher, _core
 from rudder.errors import ConfigError, FormatError
+from rudder.replay import find_traces, load_case
 from rudder.replay.read import read as read_trace
+from rudder.replay.trainers import merge
 
 pytest.importorskip("typer")
 
@@ -220,7 +222,9 @@ def test_expected_files_that_make_no_sense(tmp_path: Path) -> None:
         run(trace, "--policy", "expected")
 
 
-def record(folder: Path, policy: str, *, change: bool) -> dict[str, int]:
+def record(
+    folder: Path, policy: str, *, change: bool, settings: PolicySettings | None = None
+) -> dict[str, int]:
     """A recorded run with reads, writes and changes of plan in its midst; the rows that it moved."""
     rng = np.random.default_rng(5)
     worth = rng.pareto(1.2, 1000).astype(np.float32)
@@ -228,7 +232,14 @@ def record(folder: Path, policy: str, *, change: bool) -> dict[str, int]:
     asked = [rng.choice(1000, 80, p=share) for _ in range(30)]
     rows = np.arange(3000, dtype=np.int16).reshape(1000, 3)
     plan = Plan(interval=4, window=2)
-    options = Options(capacity=60, plan=plan, prior=worth, policy=policy, record=folder)
+    options = Options(
+        capacity=60,
+        plan=plan,
+        prior=worth,
+        policy=policy,
+        policy_settings=settings or PolicySettings(),
+        record=folder,
+    )
     with Prefetcher(ArraySource(rows, [0, 300, 1000]), options) as table:
         for epoch in range(2):
             for number, ids in enumerate(table.iterate(asked, epochs=1)):
@@ -258,6 +269,8 @@ def test_a_recorded_run_replays_to_the_rows_that_it_moved(policy: str, tmp_path:
             (found,) = numbers(str(folder), *args)
             assert {key: found[key] for key in moved} == moved
             assert (found["live"], found["policy"], found["capacity_rows"]) == (True, policy, 60)
+            # With a buffer of one size there is a MIN to compare with, and only then.
+            assert (found["min_rows"] is None, found["times_min"] is None) == (change, change)
 
 
 def test_a_recorded_run_under_other_settings(tmp_path: Path) -> None:
@@ -268,6 +281,77 @@ def test_a_recorded_run_under_other_settings(tmp_path: Path) -> None:
     assert rows["min", 60] <= rows["lookahead", 60] < rows["lru", 60]
     assert rows["lookahead", 60] < rows["lookahead", 30]
     assert all(each["seconds_per_step"] > 0 for each in found)
+
+
+@pytest.mark.parametrize(
+    ("policy", "args"),
+    [
+        ("score", ("--period", "32")),
+        ("score", ("--alpha", "0.05")),
+        ("score", ("--prefill",)),
+        ("static-frequency", ("--observe", "3")),
+        ("none", ("--staged", "2")),
+        ("lookahead", ("--prior", "vip")),
+        ("lookahead", ("--half-life", "8")),
+        ("score", ("--interval", "4")),
+    ],
+)
+def test_any_setting_that_is_given_makes_it_a_hypothetical_run(
+    policy: str, args: tuple[str, ...], tmp_path: Path
+) -> None:
+    record(tmp_path, policy, change=False)
+    assert [each["live"] for each in numbers(str(tmp_path))] == [True]
+    assert [each["live"] for each in numbers(str(tmp_path), *args)] == [False]
+
+
+def test_what_is_given_takes_effect_and_the_rest_is_as_recorded(tmp_path: Path) -> None:
+    settings = PolicySettings(period=8, alpha=0.2)
+    record(tmp_path, "score", change=False, settings=settings)
+
+    def rows(*args: str) -> tuple[int, int]:
+        (found,) = numbers(str(tmp_path), *args)
+        return found["rows_moved"], found["replacement_rows"]
+
+    # Staged for as long as in the run, and else as it was: the rows of the run itself.
+    assert rows("--staged", "2") == rows()
+    assert rows("--staged", "2", "--period", "8") == rows() == rows("--staged", "2", "--alpha", "0.2")
+    changed = {
+        rows("--staged", "2", *args) for args in (("--period", "4"), ("--alpha", "0.05"), ("--prefill",))
+    }
+    assert len({rows(), *changed}) == 4
+    assert rows("--staged", "0") > rows()
+
+
+def test_rows_that_were_still_staged_are_counted_apart(tmp_path: Path) -> None:
+    record(tmp_path, "none", change=False)
+    (found,) = numbers(str(tmp_path))
+    assert found["rows_staged"] == found["rows_requested"] - found["rows_moved"] > 0
+    assert "staged" in run(str(tmp_path)).output
+    (alone,) = numbers(str(tmp_path), "--staged", "0")
+    assert (alone["rows_staged"], alone["rows_moved"]) == (0, found["rows_requested"])
+    assert "staged" not in run(str(tmp_path), "--staged", "0").output
+
+
+def test_trainers_share_a_buffer_by_the_worth_that_a_row_has_to_both(tmp_path: Path) -> None:
+    a, b, c = 300, 301, 302
+    for rank, worths in enumerate(({a: 3.0, b: 2.0}, {a: 3.0, c: 5.0})):
+        worth = np.zeros(400, dtype=np.float32)
+        for row, value in worths.items():
+            worth[row] = value
+        options = Options(capacity=1, prior=worth, policy="static-vip", record=tmp_path, rank=rank)
+        with Prefetcher(ArraySource(np.ones((400, 2)), [0, 300, 400]), options) as table:
+            for _ in range(3):
+                table[[a, b, c]]
+    merged = merge([load_case(path) for path in find_traces([tmp_path])])
+    # What a record held once, levels of worth by a scale of its own, could not be added up.
+    assert merged.priors["vip"].tolist() == [6.0, 2.0, 5.0]
+    found = numbers(str(tmp_path), "--trainers")
+    private = 2 * (3 + 2 + 2)  # the one keeps a, the other c
+    shared = 3 + 5 * 1  # both are kept
+    assert [(each["sharing"], each["rows_moved"]) for each in found] == [
+        ("private", private),
+        ("shared", shared),
+    ]
 
 
 def test_a_recording_that_ends_early_replays_up_to_there(tmp_path: Path) -> None:

@@ -88,7 +88,9 @@ def test_static_policies_and_score(save_trace: SaveTrace) -> None:
     # Counting one minibatch keeps 0, which came first.
     assert rows_of(path, policies=("static-frequency",), capacities=("1",)) == {"static-frequency": 9}
     # The paper's replacement fetches a row for the buffer's sake, though it was just fetched.
-    (score,) = replay_case(load_case(path), Request(policies=("score",), capacities=("1",), period=2))
+    (score,) = replay_case(
+        load_case(path), Request(policies=("score",), capacities=("1",), policy_settings={"period": 2})
+    )
     assert score.replacement_rows > 0
     assert score.rows_moved == score.rows_requested - score.rows_hit + score.replacement_rows
 
@@ -184,8 +186,11 @@ def test_a_trace_that_does_not_fit_together(save_trace: SaveTrace) -> None:
     [
         {"policies": ("nonesuch",)},
         {"staged": -1},
-        {"alpha": 1.0},
-        {"period": 0},
+        {"half_life": -1},
+        {"interval": 0},
+        {"policy_settings": {"alpha": 1.0}},
+        {"policy_settings": {"period": -1}},
+        {"policy_settings": {"observe": 0}},
         {"prior": "nonesuch"},
         {"capacities": ("0%",)},
         {"capacities": ("0",)},
