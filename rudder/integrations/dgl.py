@@ -51,8 +51,8 @@ def attach(
     part_config: the partition file, beside which the prior lies; by default the one that DGL_CONF_PATH
                  names.
     pin_memory:  return pinned tensors, for asynchronous copies to a GPU.
-    options:     fields of `rudder.Options` (policy, prior, plan, controller, deadline, verify,
-                 metrics_dir ...).
+    options:     fields of `rudder.Options` (policy, policy_settings, prior, plan, controller, deadline,
+                 verify, metrics_dir ...).
 
     Call it on every trainer, after DGL is initialised; trainers need not do it at the same time. Raises
     ConfigError, ArenaError, TransportError.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rudder import _core
-from rudder.replay import Request, find_traces, replay_files
+from rudder.replay import Request, find_traces, load_case, replay_files
 
 pytest.importorskip("torch")
 pytest.importorskip("typer")
@@ -99,6 +99,7 @@ def test_every_policy_in_one_job_replays_to_its_rows(
         for each in (json.loads(text) for text in re.findall(r"REPORT (\{.*\})", output))
     }
     assert set(reports) == {0, 1}, output
+    assert all(load_case(path).halo is not None for path in find_traces([tmp_path]))
     for name, options in VARIANTS.items():
         outcomes = replay_files(find_traces([tmp_path / name]), Request(), jobs=1)
         assert [(each.live, each.policy) for each in outcomes] == [(True, options["policy"])] * 2

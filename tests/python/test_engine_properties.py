@@ -104,7 +104,9 @@ class Engine(RuleBasedStateMachine):
             deadline_s=SECONDS,
             threads=draw(st.integers(1, 2)),
             prefill=draw(st.booleans()),
-            period=2,
+            observe=draw(st.sampled_from([0, 3])),
+            period=draw(st.sampled_from([0, 2])),
+            alpha=0.5,
         )
         self.pending: dict[int, Ids] = {}
         self.taken: tuple[int, Ids] | None = None
@@ -233,6 +235,10 @@ class Engine(RuleBasedStateMachine):
     @rule(replace=st.booleans(), staging=st.integers(0, 1 << 16))
     def steer_prior(self, replace: bool, staging: int) -> None:
         self.core.steer(prior=self.some_prior(), replace=replace, staging_bytes=staging)
+
+    @rule(replace=st.booleans(), observe=st.integers(0, 5))
+    def steer_policy(self, replace: bool, observe: int) -> None:
+        self.core.steer(replace=replace, observe=observe)
 
     # -- trouble
 

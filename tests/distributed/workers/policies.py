@@ -37,7 +37,15 @@ def attach(name: str) -> Any:
 
 
 feats = {name: attach(name) for name in variants}
-nodes = dgl.distributed.node_split(g.ndata["train_mask"], g.get_partition_book())
+book = g.get_partition_book()
+mine = book.partid2nids(book.partid)
+drawn_from = torch.unique(dgl.distributed.sample_neighbors(g, mine, -1).edges()[0])
+halo = drawn_from[book.nid2partid(drawn_from) != book.partid]
+find_halo = next(iter(feats.values())).prefetcher.source.halo_ids
+assert find_halo is not None
+assert sorted(find_halo().tolist()) == halo.tolist()
+torch.distributed.barrier()
+nodes = dgl.distributed.node_split(g.ndata["train_mask"], book)
 sampler = dgl.dataloading.NeighborSampler([4, 4])
 loader = rudder.prefetch(
     dgl.dataloading.DistNodeDataLoader(g, nodes, sampler, batch_size=24, shuffle=True), *feats.values()
