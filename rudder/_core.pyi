@@ -156,6 +156,27 @@ class Prefetcher:
     def close(self) -> None:
         """Stop all threads; waiting calls raise ClosedError. Idempotent."""
 
+class TransportProbe:
+    """Measures a transport alone, through the calls that training makes. One run at a time."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        table: int,
+        row_bytes: int,
+        peers: Sequence[int],
+        deadline_s: float = ...,
+    ) -> None:
+        """Raises ConfigError where the transport cannot reach one of the peers, with its reason."""
+    def run(self, rows: Ids, out: Bytes, in_flight: int = ...) -> tuple[float, NDArray[np.int64]]:
+        """Gather rows, `in_flight` requests at a time: the seconds of all, and each one's nanoseconds.
+
+        rows: int64 [requests, n], row numbers within the peer that answers their column; the columns of P
+        peers are as those of numpy.array_split. out: uint8 [requests * n, row_bytes].
+        Raises TransportError, DeadlineError; nothing is written to `out` afterwards.
+        """
+
 # -- replay: a trace run through the policies of the live engine, counting rows instead of moving them
 def policy_summary(name: str) -> str:
     """What a policy does, in a line; empty for an unknown name."""
