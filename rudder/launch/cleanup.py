@@ -18,6 +18,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -40,6 +41,18 @@ def new_job_id() -> str:
 def folder(job: str) -> Path:
     """Where the job keeps its address file and its processes their failure reports."""
     return Path(tempfile.gettempdir(), f"{_FOLDER}{job}")
+
+
+def start_guardian(job: str) -> subprocess.Popen[bytes]:
+    """A guardian of the job. Write "done" to its stdin after a `sweep`; its end without it means the sweep is
+    the guardian's."""
+    return subprocess.Popen(
+        [sys.executable, "-I", __file__, job],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def processes(job: str) -> list[int]:

@@ -56,6 +56,13 @@ def check_possible(rate: str | None) -> None:
         )
 
 
+def isolated() -> list[str]:
+    """What to put before a command so that it runs in namespaces of its own, with a /dev/shm of its own; its
+    pid is the command's."""
+    mount = 'mount -t tmpfs tmpfs /dev/shm && exec "$@"'
+    return ["unshare", "--net", "--mount", "--ipc", "sh", "-c", mount, "sh"]
+
+
 class Network:
     """A bridge in a namespace of its own; hosts are attached to it. A context manager."""
 

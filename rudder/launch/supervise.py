@@ -64,7 +64,10 @@ class Supervisor:
         ports.check_ports(needed_ports)
         cleanup.sweep_stale()
         cleanup.folder(self._job).mkdir(mode=0o700)
-        self._guardian = _start_guardian(self._job)
+        try:
+            self._guardian = cleanup.start_guardian(self._job)
+        except OSError as error:
+            raise LaunchError(f"cannot start a process: {error}") from error
         self._thread.start()
 
     def signal(self, role: str, number: int) -> None:
@@ -215,16 +218,3 @@ def _read_report(path: Path) -> tuple[float | None, str]:
     except OSError:
         return None, ""
     return float(data["failed_at"]), str(data["traceback"])
-
-
-def _start_guardian(job: str) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-I", cleanup.__file__, job],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise LaunchError(f"cannot start a process: {error}") from error
