@@ -4,7 +4,7 @@
 //
 //   rudder_benchmarks --benchmark_filter=Replay
 //
-// Last result (2 busy cores): lru 14.9, sieve 13.9, lookahead 6.8, MIN 72 million accesses a second.
+// Last result (2 busy cores): BM_ReplayLru 22.6, BM_ReplaySieve 28.1, BM_ReplayLookahead 10.3 M items/s.
 #include <benchmark/benchmark.h>
 
 #include <cmath>

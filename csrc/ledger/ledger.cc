@@ -1,6 +1,7 @@
 #include "ledger/ledger.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace rudder {
 namespace {
@@ -123,27 +124,26 @@ const Verdict& Ledger::execute_current(bool foreseen) {
   policy_->execute(Step{current_.seq, current_.rows, ids_, current_.next_use}, outcome_);
 
   const bool stages = foreseen && depth_ > 0;
-  Staged staged{current_.seq, {}};
   how_.resize(n);
-  verdict_ = Verdict{};
+  std::size_t hits = 0, merged = 0, misses = 0;
   for (std::size_t i = 0; i < n; ++i) {
     if (outcome_.hit[i]) {
       how_[i] = Verdict::How::kHit;
-      ++verdict_.hits;
+      ++hits;
       continue;
     }
     const RowKey row = current_.rows[i];
     Row& entry = rows_[row];
     if (entry.staged) {
       how_[i] = Verdict::How::kMerged;
-      ++verdict_.merged;
+      ++merged;
     } else {
       how_[i] = Verdict::How::kMiss;
-      ++verdict_.misses;
+      ++misses;
       if (stages && !outcome_.keep[i]) {
         entry.staged = true;
         entry.staged_by = current_.seq;
-        staged.rows.push_back(row);
+        staging_.push_back(row);
       }
     }
     if (outcome_.keep[i])
@@ -151,7 +151,7 @@ const Verdict& Ledger::execute_current(bool foreseen) {
     else if (!entry.staged)
       to_release_.push_back(row);
   }
-  if (!staged.rows.empty()) staged_.push_back(std::move(staged));
+  if (!staging_.empty()) staged_.push_back({current_.seq, std::exchange(staging_, {})});
   to_release_.insert(to_release_.end(), outcome_.evicted.begin(), outcome_.evicted.end());
 
   replaced_.clear();
@@ -171,6 +171,9 @@ const Verdict& Ledger::execute_current(bool foreseen) {
   verdict_.evicted = outcome_.evicted;
   verdict_.replaced = replaced_;
   verdict_.replaced_ids = outcome_.replacements;
+  verdict_.hits = hits;
+  verdict_.merged = merged;
+  verdict_.misses = misses;
   return verdict_;
 }
 

@@ -44,7 +44,7 @@ struct Verdict {
   std::span<const RowKey> evicted;     // were in the buffer and no longer are
   std::span<const RowKey> replaced;    // fetched for the buffer's sake alone; in the buffer from now on
   std::span<const NodeId> replaced_ids;
-  std::size_t hits = 0, merged = 0, misses = 0;
+  std::size_t hits = 0, merged = 0, misses = 0;  // together: every row
 };
 
 class Ledger {
@@ -133,6 +133,7 @@ class Ledger {
   std::vector<NodeId> ids_;
   std::vector<RowKey> keys_;
   std::vector<Verdict::How> how_;
+  std::vector<RowKey> staging_;  // rows that the minibatch being executed stages
   std::vector<RowKey> replaced_;
   Outcome outcome_;
   Verdict verdict_;

@@ -14,7 +14,7 @@ void TwoPhasePolicy::execute(const Step& step, Outcome& out) {
   out.reset(rows);
   out_ = &out;
   evicted_ = &out.evicted;
-  rows_ = step.rows;
+  step_ = &step;
   std::size_t hits = 0;
   for (std::size_t i = 0; i < rows; ++i) {
     if (i + kPrefetchAhead < rows) __builtin_prefetch(&place_[step.rows[i + kPrefetchAhead]]);
@@ -31,7 +31,7 @@ void TwoPhasePolicy::execute(const Step& step, Outcome& out) {
         offer(step.rows[i], step.ids[i]);
       }
   finish(step, out);
-  rows_ = {};
+  step_ = nullptr;
 }
 
 void TwoPhasePolicy::erase(RowKey row) {

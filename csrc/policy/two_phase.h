@@ -69,7 +69,7 @@ class TwoPhasePolicy : public Policy {
     const std::uint32_t at = place_[row];
     place_[row] = kAbsent;
     --size_;
-    if (at < rows_.size() && rows_[at] == row && out_->hit[at] == 0)
+    if (step_ != nullptr && at < step_->rows.size() && step_->rows[at] == row && out_->hit[at] == 0)
       out_->keep[at] = 0;
     else
       evicted_->push_back(row);
@@ -83,7 +83,7 @@ class TwoPhasePolicy : public Policy {
   std::size_t size_ = 0;
   std::vector<std::uint32_t> place_;
   // The call in progress.
-  std::span<const RowKey> rows_;
+  const Step* step_ = nullptr;
   std::uint32_t position_ = 0;
   Outcome* out_ = nullptr;
   std::vector<RowKey>* evicted_ = nullptr;

@@ -31,7 +31,7 @@ struct ReplayResult {
   std::uint64_t replacement_rows = 0;  // of which fetched for the buffer's sake alone
 
   void count(const Verdict& verdict) {
-    rows_requested += verdict.rows.size();
+    rows_requested += verdict.hits + verdict.merged + verdict.misses;
     hits += verdict.hits;
     merged += verdict.merged;
     rows_moved += verdict.misses + verdict.replaced.size();
