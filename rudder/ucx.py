@@ -54,6 +54,21 @@ def why_not() -> str | None:
     return None
 
 
+def library() -> Path | None:
+    """The file of the UCX library in this process; None where none is loaded."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.partition("/")[2]
+        if path.rpartition("/")[2].startswith(("libucp.so", "libucp-")):
+            return Path("/" + path)
+    return None
+
+
+def plugins(library: Path) -> list[str]:
+    """What a UCX library has beside TCP and plain shared memory, by its plug-ins: "ib" is RDMA."""
+    found = library.parent.glob("ucx/libuct_*.so*")
+    return sorted({path.name[len("libuct_") :].partition(".so")[0].partition("-")[0] for path in found})
+
+
 def devices(address: str) -> str:
     """What UCX_NET_DEVICES should be, for a host of this address: the interface that holds it, and RDMA.
 

@@ -61,21 +61,39 @@ def dgl() -> Check:
         return Check("dgl", Status.FAILED, f"installed, but it cannot be imported: {error}", advice)
 
 
+# Of the UCX that Rudder would load: why it cannot be used, or [version, file, plug-ins, RDMA ports].
+_UCX = """
+import json
+from rudder import ucx
+reason, found = ucx.why_not(), []
+if reason is None:
+    file = ucx.library()
+    found = [ucx.load().library_version(), str(file), ucx.plugins(file) if file else [], ucx.rdma_ports()]
+print(json.dumps([reason, *found]))
+"""
+
+
 def ucx() -> Check:
-    """UCX, from the wheel (no RDMA) or the system (RDMA where it was built with it), and whether rudder can
-    use it."""
-    found = "not installed"
-    wheels = [(wheel, _version(wheel)) for wheel in ("libucx-cu13", "libucx-cu12")]
-    installed = [f"{wheel} {version}" for wheel, version in wheels if version]
-    library = ctypes.util.find_library("ucp")
-    if installed:
-        found = f"{installed[0]} (TCP and shared memory; no RDMA in the wheel)"
-    elif library:
-        found = f"the system's {library}"
-    reason = _in_python("from rudder.ucx import why_not; print(why_not() or '')")
-    if not reason:
-        return Check("ucx", Status.OK, found)
-    return Check("ucx", Status.ABSENT, found, f"only for RDMA, or TCP without DGL's RPC: {reason}")
+    """UCX, from the wheel (no RDMA) or the system (RDMA where it was built with it)."""
+    try:
+        reason, *found = json.loads(_in_python(_UCX))
+    except _ImportFailedError as error:
+        return Check("ucx", Status.LIMITED, str(error), "rudder works without: pip uninstall libucx-cu13")
+    if reason is not None:
+        system = ctypes.util.find_library("ucp")
+        here = f"the system has {system}" if system else "not installed"
+        return Check("ucx", Status.ABSENT, here, f"only for RDMA, or TCP without DGL's RPC: {reason}")
+    version, file, plugins, ports = found
+    text = f"UCX {version} ({file}), transports: {', '.join(['tcp', *plugins])}"
+    if ports and "ib" not in plugins:
+        return Check(
+            "ucx",
+            Status.LIMITED,
+            f"{text}; it has no RDMA, this machine has: {', '.join(ports)}",
+            "apt-get install libucx-dev ibverbs-providers, or load your site's UCX, and set"
+            " RAPIDS_LIBUCX_PREFER_SYSTEM_LIBRARY=true",
+        )
+    return Check("ucx", Status.OK, f"{text}; RDMA devices: {', '.join(ports) or 'none'}")
 
 
 def agent() -> Check:

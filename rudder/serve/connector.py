@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,16 @@ class Connector:
         self._closed = threading.Event()
         self._peers = [_Peer(self, part, place) for part, place in enumerate(servers)]
         self.secret = secret
+        # Weakly: the transport holds the function, and the garbage collector cannot see that it does.
+        lost = weakref.WeakMethod(self._on_lost)
+
+        def on_lost(part: int, why: str) -> None:
+            call = lost()
+            if call is not None:
+                call(part, why)
+
         #: The transport that reaches every table opened here.
-        self.transport: UcxTransport = compiled.UcxTransport(devices=devices, on_lost=self._on_lost)
+        self.transport: UcxTransport = compiled.UcxTransport(devices=devices, on_lost=on_lost)
         lifetime.register_connection(self)
 
     def open(self, part: int, table: int, name: str, rows: int, row_bytes: int) -> None:

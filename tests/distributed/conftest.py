@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -131,6 +131,36 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
         for process in made.processes():
             with contextlib.suppress(psutil.Error):
                 process.kill()
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `rudder demo` keeps partitions; they are made once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def demo(launcher: Launcher, cache: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts `rudder demo`; its processes are the launcher's to account for."""
+
+    def start(*args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rudder.cli", "demo", *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **os.environ,
+                "MARK": launcher.mark,
+                "RUDDER_CACHE": str(cache),
+                "PYTHONPATH": _importable(),
+                **(env or {}),
+            },
+        )
+        launcher.started.append(process)
+        return process
+
+    return start
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,37 +17,6 @@ pytest.importorskip("torch")
 pytest.importorskip("typer")
 
 SMALL = ("--nodes", "4000", "--feature-dim", "16", "--epochs", "2", "--batch-size", "200", "--fanout", "5,5")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Partitions are made once for all tests."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def demo(launcher, cache):
-    """Starts the command; its processes are the launcher's to account for."""
-
-    def start(*args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        root = str(Path(__file__).resolve().parents[2])
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rudder.cli", "demo", *args],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                "MARK": launcher.mark,
-                "RUDDER_CACHE": str(cache),
-                "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
-                **(env or {}),
-            },
-        )
-        launcher.started.append(process)
-        return process
-
-    return start
 
 
 def test_both_variants_agree(demo, tmp_path):

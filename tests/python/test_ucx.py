@@ -67,3 +67,11 @@ def test_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_this_machines_interfaces() -> None:
     found = dict(ucx._interfaces())
     assert found["lo"] == socket.inet_aton("127.0.0.1")
+
+
+def test_plugins_are_named_by_their_files(tmp_path: Path) -> None:
+    (tmp_path / "ucx").mkdir()
+    for name in ("libuct_ib.so.0", "libuct_ib.so.0.0.0", "libuct_cma-0.1.so.0", "libuct_rdmacm.so"):
+        (tmp_path / "ucx" / name).touch()
+    assert ucx.plugins(tmp_path / "libucp.so.0") == ["cma", "ib", "rdmacm"]
+    assert ucx.plugins(tmp_path / "elsewhere" / "libucp.so.0") == []

@@ -1,0 +1,265 @@
+"""Feature servers with the real UCX: rows over the wire, and what happens when a side goes away."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import rudder
+from rudder import ucx
+from rudder.errors import ConfigError, TransportError
+from rudder.serve import connector as connector_module
+from rudder.serve.connector import Connector, parse_servers
+from rudder.serve.process import ServeSettings, serving
+
+if ucx.why_not() is not None:
+    pytest.skip(str(ucx.why_not()), allow_module_level=True)
+
+from rudder import _core
+
+SECRET = "5" * 32
+ROWS, ROW_BYTES = 5000, 512
+
+
+class Segment:
+    """Rows in shared memory, as DGL's server would hold them outside of a launched job."""
+
+    def __init__(self) -> None:
+        self.key = f"node~_N~x{uuid.uuid4().hex}"
+        self.memory = shared_memory.SharedMemory(f"{self.key}-kvdata-", create=True, size=ROWS * ROW_BYTES)
+        self.rows = np.frombuffer(self.memory.buf, dtype=np.uint8).reshape(ROWS, ROW_BYTES)
+        self.rows[:] = np.random.default_rng(7).integers(0, 256, (ROWS, ROW_BYTES), dtype=np.uint8)
+
+    def close(self) -> None:
+        del self.rows
+        self.memory.close()
+        self.memory.unlink()
+
+
+@pytest.fixture
+def segment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Segment]:
+    monkeypatch.delenv("RUDDER_JOB", raising=False)
+    made = Segment()
+    yield made
+    made.close()
+
+
+class ServerProcess:
+    """`rudder serve` as users run it."""
+
+    def __init__(self, folder: Path, secret: str = SECRET, port: int = 0) -> None:
+        self.address_file = folder / "address"
+        self.address_file.unlink(missing_ok=True)
+        root = str(Path(rudder.__file__).resolve().parents[1])
+        command = ["--partition", "1", "--address", "127.0.0.1", "--address-file", str(self.address_file)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rudder.cli", "serve", *command, "--port", str(port)],
+            env={
+                **os.environ,
+                "RUDDER_SECRET": secret,
+                "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.ready = self.process.stdout.readline()
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return parse_servers(self.address_file.read_text())[0]
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=30)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def server(segment: Segment, tmp_path: Path) -> Iterator[ServerProcess]:
+    pytest.importorskip("typer")
+    made = ServerProcess(tmp_path)
+    yield made
+    if made.process.poll() is None:
+        made.process.kill()
+        made.process.communicate()
+
+
+@contextlib.contextmanager
+def reading(connector: Connector, deadline: float = 20.0):
+    """A prefetcher without a buffer whose rows of partition 1 come by the connector."""
+    core = _core.Prefetcher(
+        table=3,
+        row_bytes=ROW_BYTES,
+        part_starts=np.array([0, 0, ROWS]),
+        local_part=0,
+        local_rows=None,
+        routes=[[], [connector.transport]],
+        capacity_rows=0,
+        window_rows=0,
+        policy="none",
+        deadline_s=deadline,
+    )
+    try:
+        yield core
+    finally:
+        core.close()
+
+
+def read(core: _core.Prefetcher, rows: np.ndarray) -> np.ndarray:
+    out = np.empty((len(rows), ROW_BYTES), dtype=np.uint8)
+    core.read(rows, out)
+    return out
+
+
+@contextlib.contextmanager
+def connected(server: ServerProcess, segment: Segment, secret: str = SECRET):
+    with contextlib.closing(Connector([("127.0.0.1", 1), server.place], secret.encode(), own=0)) as connector:
+        connector.open(1, 3, segment.key, ROWS, ROW_BYTES)
+        yield connector
+
+
+def test_rows_come_bit_for_bit(server: ServerProcess, segment: Segment) -> None:
+    assert server.ready == "ready: partition 1 is served at {}:{}\n".format(*server.place)
+    wanted = np.random.default_rng(1).integers(0, ROWS, 20000)
+    with connected(server, segment) as connector, reading(connector) as core:
+        assert np.array_equal(read(core, wanted), segment.rows[wanted])
+        segment.rows[wanted[0]] = 77  # no copy at the server
+        assert (read(core, wanted[:1]) == 77).all()
+    code, errors = server.end()
+    assert (code, errors) == (0, "")
+
+
+def test_what_is_not_there(server: ServerProcess, segment: Segment) -> None:
+    with connected(server, segment) as connector:
+        with pytest.raises(TransportError, match="partition 1"):
+            connector.open(1, 4, "node~_N~absent", 10, 8)
+        with pytest.raises(TransportError, match="partition 1"):
+            connector.open(1, 4, segment.key, ROWS + 10000, ROW_BYTES)
+
+
+def test_a_wrong_secret(server: ServerProcess, segment: Segment) -> None:
+    with (
+        pytest.raises(TransportError, match="the secret is not that of its job"),
+        connected(server, segment, "6" * 32),
+    ):
+        pass
+    code, errors = server.end()
+    assert code == 0
+    assert errors.count("\n") == 1
+    assert "proof of the job's secret is wrong" in errors
+    assert SECRET not in errors
+
+
+def test_the_secret_is_on_no_command_line(server: ServerProcess) -> None:
+    assert not any(SECRET in word for word in psutil.Process(server.process.pid).cmdline())
+
+
+def test_a_killed_server_fails_fetches_and_a_new_one_serves(
+    server: ServerProcess, segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector_module, "_FIRST_DELAY_S", 0.05)
+    rows = np.arange(100)
+    with connected(server, segment) as connector, reading(connector) as core:
+        assert np.array_equal(read(core, rows), segment.rows[rows])
+        place = server.place
+        server.end(signal.SIGKILL)
+        with pytest.raises(TransportError) as caught:
+            read(core, rows)
+        assert caught.value.part == 1
+        assert set(caught.value.ids) <= set(rows.tolist())
+        again = ServerProcess(tmp_path, port=place[1])
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    got = read(core, rows)
+                    break
+                except TransportError:
+                    assert time.monotonic() < deadline
+            assert np.array_equal(got, segment.rows[rows])
+        finally:
+            again.end()
+
+
+def test_a_stopped_server_misses_the_deadline_and_serves_when_it_goes_on(
+    server: ServerProcess, segment: Segment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector_module, "_FIRST_DELAY_S", 0.05)
+    rows = np.arange(100)
+    with connected(server, segment) as connector, reading(connector, deadline=1.0) as core:
+        read(core, rows)
+        server.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(TransportError) as caught:
+            read(core, rows)
+        assert time.monotonic() - began < 10
+        assert caught.value.part == 1
+        server.process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(TransportError):
+                assert np.array_equal(read(core, rows), segment.rows[rows])
+                break
+            assert time.monotonic() < deadline
+
+
+def test_several_clients_of_one_server(server: ServerProcess, segment: Segment) -> None:
+    wrong: list[int] = []
+
+    def client(seed: int) -> None:
+        wanted = np.random.default_rng(seed).integers(0, ROWS, 3000)
+        with connected(server, segment) as connector, reading(connector) as core:
+            for _ in range(5):
+                wrong.append(int((read(core, wanted) != segment.rows[wanted]).sum()))
+
+    threads = [threading.Thread(target=client, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [0] * 20
+
+
+@pytest.mark.slow
+def test_sessions_leave_nothing(segment: Segment) -> None:
+    me = psutil.Process()
+
+    def visit(times: int, server) -> None:
+        for _ in range(times):
+            with contextlib.closing(
+                Connector([("127.0.0.1", 1), server], SECRET.encode(), own=0)
+            ) as connector:
+                connector.open(1, 3, segment.key, ROWS, ROW_BYTES)
+                with reading(connector) as core:
+                    assert np.array_equal(read(core, np.arange(3)), segment.rows[:3])
+
+    with serving(ServeSettings(1, "127.0.0.1"), SECRET.encode()) as door:
+        visit(50, door.address)
+        before = (me.num_fds(), threading.active_count(), me.num_threads())
+        memory = me.memory_info().rss
+        visit(int(os.environ.get("RUDDER_CYCLES", "1000")), door.address)
+        assert door.counts() == {}
+        assert (me.num_fds(), threading.active_count(), me.num_threads()) == before
+        assert me.memory_info().rss - memory < 32 << 20
+
+
+def test_settings_that_cannot_work() -> None:
+    for wrong in ({"partition": -1}, {"port": -1}, {"threads": 0}):
+        with pytest.raises(ConfigError, match="must be at least"):
+            ServeSettings(**{"partition": 0, "address": "127.0.0.1", **wrong})
