@@ -49,8 +49,6 @@ class Connector:
         compiled = ucx.load()
         devices = ucx.devices(servers[own][0]) if own is not None else ""
         self._closed = threading.Event()
-        self._peers = [_Peer(self, part, place) for part, place in enumerate(servers)]
-        self.secret = secret
         # Weakly: the transport holds the function, and the garbage collector cannot see that it does.
         lost = weakref.WeakMethod(self._on_lost)
 
@@ -61,6 +59,9 @@ class Connector:
 
         #: The transport that reaches every table opened here.
         self.transport: UcxTransport = compiled.UcxTransport(devices=devices, on_lost=on_lost)
+        self._peers = [
+            _Peer(part, place, self.transport, secret, self._closed) for part, place in enumerate(servers)
+        ]
         lifetime.register_connection(self)
 
     def open(self, part: int, table: int, name: str, rows: int, row_bytes: int) -> None:
@@ -71,9 +72,9 @@ class Connector:
             raise TransportError(f"{ENV_SERVERS} names no feature server for partition {part}", part)
         self._peers[part].open(table, (name, rows, row_bytes))
 
-    def closed(self, within_s: float = 0.0) -> bool:
-        """Whether it is closed, at the latest after so many seconds."""
-        return self._closed.wait(within_s)
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed.is_set()
 
     def close(self) -> None:
         """End every session. Idempotent."""
@@ -89,8 +90,11 @@ class Connector:
 class _Peer:
     """One partition's server: away -> entered -> (lost -> entered again)*."""
 
-    def __init__(self, owner: Connector, part: int, place: Place) -> None:
-        self._owner, self._part, self._place = owner, part, place
+    def __init__(
+        self, part: int, place: Place, transport: UcxTransport, secret: bytes, closed: threading.Event
+    ) -> None:
+        self._part, self._place = part, place
+        self._transport, self._secret, self._closed = transport, secret, closed
         self._lock = threading.Lock()  # guards what follows
         self._client: DoorClient | None = None
         self._tables: dict[int, _Table] = {}
@@ -138,18 +142,17 @@ class _Peer:
                 return
             except TransportError as error:
                 starting = isinstance(error.__cause__, ConnectionRefusedError)
-                if not starting or time.monotonic() > until or self._owner.closed(_START_TICK_S):
+                if not starting or time.monotonic() > until or self._closed.wait(_START_TICK_S):
                     self._refused = (time.monotonic(), error)
                     raise
 
     def _enter(self) -> None:
         """A session, with every table that is open here. REQUIRES: locked."""
-        transport = self._owner.transport
-        client = DoorClient(*self._place, self._owner.secret, self._part, transport.address)
+        client = DoorClient(*self._place, self._secret, self._part, self._transport.address)
         try:
             # Known before the transport is: it may lose the server at once.
             self._why, self._client = "", client
-            transport.connect(self._part, client.server_address, client.session, client.token)
+            self._transport.connect(self._part, client.server_address, client.session, client.token)
             for table, what in self._tables.items():
                 self._open(client, table, what)
         except BaseException:
@@ -160,7 +163,7 @@ class _Peer:
     def _open(self, client: DoorClient, table: int, what: _Table) -> None:
         name, rows, row_bytes = what
         client.open(table, name, rows, row_bytes)
-        self._owner.transport.open(self._part, table, rows, row_bytes)
+        self._transport.open(self._part, table, rows, row_bytes)
 
     def _keep(self) -> None:
         """Watch the connection; enter again when it is lost. Ends when the connector is closed."""
@@ -172,16 +175,16 @@ class _Peer:
             with self._lock:
                 self._client = None
                 client.close()
-            if self._owner.closed():
+            if self._closed.is_set():
                 return
             why = self._why = self._why or "its connection ended"
-            self._owner.transport.disconnect(self._part, why)
+            self._transport.disconnect(self._part, why)
             _log.warning("lost the feature server of partition %d: %s; trying again", self._part, why)
             self._enter_again()
 
     def _enter_again(self) -> None:
         delay = _FIRST_DELAY_S
-        while not self._owner.closed(delay):
+        while not self._closed.wait(delay):
             delay = min(2 * delay, _LAST_DELAY_S)
             try:
                 with self._lock:
@@ -190,7 +193,7 @@ class _Peer:
                 self._why = str(error)
                 continue
             _log.warning("the feature server of partition %d serves again", self._part)
-            if self._owner.closed() and self._client is not None:
+            if self._closed.is_set() and self._client is not None:
                 self._client.end()  # `close` may have come before it was there
             return
 
