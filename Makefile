@@ -3,8 +3,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# `agent` and `ucx` join as those parts come.
-EXTRAS := dgl,cli,dev
+# `agent` joins as that part comes.
+EXTRAS := dgl,cli,ucx,dev
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 # The python at hand, if DGL has wheels for it; else any other that has.
@@ -56,7 +56,8 @@ $(BIN)/python:
 # a rebuild compiles only what changed.
 $(VENV)/.tools: constraints.txt | $(BIN)/python
 	$(say) 'installing the build tools: CMake, Ninja, scikit-build-core, pybind11'
-	@$(BIN)/python -m pip install -qq -c constraints.txt setuptools scikit-build-core pybind11 cmake ninja
+	@$(BIN)/python -m pip install -qq -c constraints.txt setuptools scikit-build-core pybind11 cmake ninja \
+	  'libucx-cu13; platform_machine == "x86_64" or platform_machine == "aarch64"'
 	@touch $@
 
 # Where only C++ changed, the dependencies are left alone: quicker, and needs no network.

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "memory/segment.h"
 #include "transport/transport.h"
 
 namespace rudder {
@@ -30,9 +31,7 @@ class Shm final : public Transport {
 
  private:
   struct Mapping {
-    const std::byte* base;  // of the mapping
-    std::size_t mapped;
-    const std::byte* rows;
+    Segment segment;
     std::size_t count;
     std::size_t row_bytes;
   };

@@ -20,7 +20,7 @@ MAY_USE: dict[str, set[str]] = {
     "buffer": {"common", "memory"},
     "policy": {"common"},
     "window": {"common"},
-    "transport": {"common"},
+    "transport": {"common", "memory"},
     "plan": {"common"},
     "cuda": {"common"},
     "ledger": {"common", "policy", "window"},
@@ -43,7 +43,7 @@ MAY_USE: dict[str, set[str]] = {
 # Headers that belong to one place. Pattern of the header -> pattern of the files that may include it.
 FOREIGN_HEADERS = [
     (r"(Python\.h|pybind11/|torch/|ATen/|c10/|numpy/|dlpack/)", r"(?!)"),
-    (r"(ucp|ucs|uct|ucm)/", r"transport/.*\.cc"),
+    (r"(ucp|ucs|uct|ucm)/", r"transport/ucx/.*"),
     (r"nccl\.h", r"transport/.*\.cc"),
     (r"(cuda\w*\.h|cub/|thrust/|cooperative_groups)", r"cuda/.*"),
 ]

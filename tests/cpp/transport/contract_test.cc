@@ -19,6 +19,11 @@
 #include "transport/callback.h"
 #include "transport/loopback.h"
 #include "transport/shm.h"
+#include "transport/sink.h"
+#ifdef RUDDER_HAVE_UCX
+#include "transport/ucx/client.h"
+#include "transport/ucx/server.h"
+#endif
 
 namespace rudder {
 namespace {
@@ -34,35 +39,11 @@ std::vector<std::byte> make_rows(unsigned seed) {
   return rows;
 }
 
-class Sink final : public CompletionSink {
- public:
-  void complete(Completion completion) override {
-    const std::lock_guard lock(mutex_);
-    ++completions_;
-    done_[completion.ticket] = completion;
-    changed_.notify_all();
-  }
-  Completion wait(Ticket ticket) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return done_.contains(ticket); });
-    return done_[ticket];
-  }
-  std::size_t completions() {
-    const std::lock_guard lock(mutex_);
-    return completions_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<Ticket, Completion> done_;
-  std::size_t completions_ = 0;
-};
-
 // A transport that serves table 3 of both peers.
 struct Served {
   std::vector<std::byte> rows[2] = {make_rows(1), make_rows(2)};
   std::vector<std::string> segments;
+  std::vector<std::shared_ptr<void>> servers;
   std::unique_ptr<Transport> transport;
 
   ~Served() {
@@ -122,6 +103,24 @@ std::unique_ptr<Served> callback() {
       });
   return served;
 }
+
+#ifdef RUDDER_HAVE_UCX
+std::unique_ptr<Served> ucx() {
+  auto served = std::make_unique<Served>();
+  auto transport = std::make_unique<Ucx>(Ucx::Config{.worker = {"lo", "tcp"}, .on_lost = nullptr});
+  for (const PartId peer : {kPeer, kOther}) {
+    const auto server = std::make_shared<FeatureServer>(FeatureServer::Config{.worker = {"lo", "tcp"}});
+    served->servers.push_back(server);
+    const wire::Token token{static_cast<std::byte>(value(peer))};
+    server->admit(7, token, transport->address());
+    server->grant(7, 3, server->expose(served->of(peer).data(), kRows, kRowBytes));
+    transport->connect(peer, server->address(), 7, token);
+    transport->open(peer, 3, kRows, kRowBytes);
+  }
+  served->transport = std::move(transport);
+  return served;
+}
+#endif
 
 using Maker = std::unique_ptr<Served> (*)();
 class TransportContract : public testing::TestWithParam<std::pair<const char*, Maker>> {
@@ -193,10 +192,14 @@ TEST_P(TransportContract, SaysWhatItReaches) {
   EXPECT_FALSE(served_->transport->name().empty());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TransportContract,
-                         testing::Values(std::pair<const char*, Maker>{"loopback", loopback},
-                                         std::pair<const char*, Maker>{"shm", shm},
-                                         std::pair<const char*, Maker>{"callback", callback}),
+const std::vector<std::pair<const char*, Maker>> kMakers = {{"loopback", loopback},
+                                                            {"shm", shm},
+#ifdef RUDDER_HAVE_UCX
+                                                            {"ucx", ucx},
+#endif
+                                                            {"callback", callback}};
+
+INSTANTIATE_TEST_SUITE_P(All, TransportContract, testing::ValuesIn(kMakers),
                          [](const auto& info) { return info.param.first; });
 
 // -- what only one of them does

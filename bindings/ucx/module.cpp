@@ -1,0 +1,195 @@
+// rudder._ucx: the ucx transport and the feature server. A module of its own, so that rudder._core imports
+// where UCX is absent. Its Python face is described in rudder/_ucx.pyi.
+#include <pybind11/functional.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "common/error.h"
+#include "register.h"
+#include "transport/ucx/client.h"
+#include "transport/ucx/server.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using rudder::PartId;
+using rudder::TableId;
+using Released = py::call_guard<py::gil_scoped_release>;
+
+std::span<const std::byte> view(const std::string& bytes) {
+  return {reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()};
+}
+
+py::bytes as_bytes(const std::vector<std::byte>& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+rudder::wire::Token token_of(const std::string& bytes) {
+  rudder::wire::Token token;
+  if (bytes.size() != token.size())
+    throw rudder::Error(rudder::ErrorCode::kConfig, "a token has " + std::to_string(token.size()) +
+                                                        " bytes, not " + std::to_string(bytes.size()));
+  std::memcpy(token.data(), bytes.data(), token.size());
+  return token;
+}
+
+// Its thread may call into Python, and its end waits for that thread.
+template <class T>
+std::shared_ptr<T> without_gil_at_the_end(std::unique_ptr<T> object) {
+  return {object.release(), [](T* last) {
+            if (PyGILState_Check() == 0) return delete last;
+            const py::gil_scoped_release release;
+            delete last;
+          }};
+}
+
+using OnLost = std::function<void(PartId, const std::string&)>;
+
+OnLost lost_through(const py::object& callback) {
+  if (callback.is_none()) return nullptr;
+  // Dropped on any thread, also while the interpreter goes down: then leaked on purpose.
+  const std::shared_ptr<py::object> kept(new py::object(callback), [](py::object* last) {
+    if (Py_IsInitialized() == 0) return;
+    const py::gil_scoped_acquire gil;
+    delete last;
+  });
+  return [kept](PartId peer, const std::string& why) {
+    if (Py_IsInitialized() == 0) return;
+    const py::gil_scoped_acquire gil;
+    try {
+      (*kept)(rudder::value(peer), why);
+    } catch (py::error_already_set& error) {
+      error.discard_as_unraisable("rudder._ucx: on_lost");
+    }
+  };
+}
+
+void register_server(py::module_& m) {
+  using rudder::FeatureServer;
+  const FeatureServer::Config defaults;
+  py::class_<FeatureServer, std::shared_ptr<FeatureServer>>(m, "UcxServer")
+      .def(py::init([](std::string devices, std::string tls, std::size_t threads, std::size_t staging_bytes,
+                       std::size_t chunk_bytes, double stall_s) {
+             const py::gil_scoped_release release;
+             FeatureServer::Config config{
+                 .worker = {std::move(devices), std::move(tls)},
+                 .threads = threads,
+                 .staging_bytes = staging_bytes,
+                 .chunk_bytes = chunk_bytes,
+                 .stall = std::chrono::nanoseconds(static_cast<std::int64_t>(stall_s * 1e9))};
+             return without_gil_at_the_end(std::make_unique<FeatureServer>(std::move(config)));
+           }),
+           py::kw_only(), py::arg("devices") = "", py::arg("tls") = "", py::arg("threads") = defaults.threads,
+           py::arg("staging_bytes") = defaults.staging_bytes, py::arg("chunk_bytes") = defaults.chunk_bytes,
+           py::arg("stall_s") = 30.0)
+      .def_property_readonly("address", [](const FeatureServer& self) { return as_bytes(self.address()); })
+      .def(
+          "expose",
+          [](FeatureServer& self, const std::string& segment, std::size_t rows, std::size_t row_bytes,
+             std::size_t offset) { return self.expose(segment, rows, row_bytes, offset); },
+          py::arg("segment"), py::arg("rows"), py::arg("row_bytes"), py::arg("offset") = 0, Released())
+      .def(
+          "admit",
+          [](FeatureServer& self, std::uint64_t session, const py::bytes& token, const py::bytes& address) {
+            const rudder::wire::Token secret = token_of(token);
+            const std::string where = address;
+            const py::gil_scoped_release release;
+            self.admit(session, secret, view(where));
+          },
+          py::arg("session"), py::arg("token"), py::arg("address"))
+      .def("grant", &FeatureServer::grant, py::arg("session"), py::arg("table"), py::arg("region"),
+           Released())
+      .def("dismiss", &FeatureServer::dismiss, py::arg("session"), Released())
+      .def("dismissed", &FeatureServer::dismissed)
+      .def("stats",
+           [](const FeatureServer& self) {
+             const auto stats = self.stats();
+             py::dict all;
+             all["requests"] = stats.requests;
+             all["rows"] = stats.rows;
+             all["bytes"] = stats.bytes;
+             all["refused"] = stats.refused;
+             all["sessions"] = stats.sessions;
+             all["staged_bytes"] = stats.staged_bytes;
+             return all;
+           })
+      .def("close", &FeatureServer::close, Released());
+}
+
+void register_transport(py::module_& m) {
+  using rudder::Ucx;
+  const Ucx::Config defaults;
+  py::class_<Ucx, rudder::Transport, std::shared_ptr<Ucx>>(m, "UcxTransport")
+      .def(py::init([](std::string devices, std::string tls, std::size_t in_flight_bytes,
+                       std::size_t chunk_bytes, const py::object& on_lost) {
+             Ucx::Config config{.worker = {std::move(devices), std::move(tls)},
+                                .in_flight_bytes = in_flight_bytes,
+                                .chunk_bytes = chunk_bytes,
+                                .on_lost = lost_through(on_lost)};
+             const py::gil_scoped_release release;
+             return without_gil_at_the_end(std::make_unique<Ucx>(std::move(config)));
+           }),
+           py::kw_only(), py::arg("devices") = "", py::arg("tls") = "",
+           py::arg("in_flight_bytes") = defaults.in_flight_bytes,
+           py::arg("chunk_bytes") = defaults.chunk_bytes, py::arg("on_lost") = py::none())
+      .def_property_readonly("address", [](const Ucx& self) { return as_bytes(self.address()); })
+      .def(
+          "connect",
+          [](Ucx& self, std::int32_t peer, const py::bytes& address, std::uint64_t session,
+             const py::bytes& token) {
+            const rudder::wire::Token secret = token_of(token);
+            const std::string where = address;
+            const py::gil_scoped_release release;
+            self.connect(static_cast<PartId>(peer), view(where), session, secret);
+          },
+          py::arg("peer"), py::arg("address"), py::arg("session"), py::arg("token"))
+      .def(
+          "open",
+          [](Ucx& self, std::int32_t peer, TableId table, std::size_t rows, std::size_t row_bytes) {
+            self.open(static_cast<PartId>(peer), table, rows, row_bytes);
+          },
+          py::arg("peer"), py::arg("table"), py::arg("rows"), py::arg("row_bytes"), Released())
+      .def(
+          "disconnect",
+          [](Ucx& self, std::int32_t peer, const std::string& why) {
+            self.disconnect(static_cast<PartId>(peer), why);
+          },
+          py::arg("peer"), py::arg("why"), Released())
+      .def(
+          "connected",
+          [](const Ucx& self, std::int32_t peer) { return self.connected(static_cast<PartId>(peer)); },
+          py::arg("peer"))
+      .def("stats", [](const Ucx& self) {
+        const auto stats = self.stats();
+        py::dict all;
+        all["requests"] = stats.requests;
+        all["rows"] = stats.rows;
+        all["bytes"] = stats.bytes;
+        all["errors"] = stats.errors;
+        all["in_flight_bytes"] = stats.in_flight_bytes;
+        return all;
+      });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_ucx, m) {
+  m.doc() = "Rudder's transport over UCX, and its feature server.";
+  py::module_::import("rudder._core");  // has Transport
+  register_errors(m);
+  m.def("library_version", [] {
+    unsigned major = 0, minor = 0, release = 0;
+    ucp_get_version(&major, &minor, &release);
+    return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
+  });
+  register_server(m);
+  register_transport(m);
+}

@@ -1,0 +1,71 @@
+// The `ucx` transport: rows gathered by feature servers of other hosts, over whatever UCX finds best between
+// the two machines: RDMA where the fabric has it, TCP elsewhere. A gather is cut into requests of one chunk
+// each; every chunk is received straight into the destination. For each peer a bounded number of bytes is
+// under way, so no peer's answers crowd out another's.
+//
+// One transport per process serves every table; one thread progresses it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "transport/transport.h"
+#include "transport/ucx/wire.h"
+#include "transport/ucx/worker.h"
+
+namespace rudder {
+
+class Ucx final : public Transport {
+ public:
+  struct Config {
+    ucx::WorkerConfig worker;
+    std::size_t in_flight_bytes = std::size_t{16} << 20;  // asked for and not yet here, for each peer
+    std::size_t chunk_bytes = std::size_t{512} << 10;     // at most what the servers' chunks hold
+    // Called on the transport's thread when a connection is lost; must not block or call back.
+    std::function<void(PartId peer, const std::string& why)> on_lost;
+  };
+  struct Stats {
+    std::uint64_t requests = 0, rows = 0, bytes = 0, errors = 0;
+    std::uint64_t in_flight_bytes = 0;  // now
+  };
+
+  // Throws Error(kConfig, kTransport).
+  explicit Ucx(Config config);
+  ~Ucx() override;
+
+  // For FeatureServer::admit.
+  const std::vector<std::byte>& address() const;
+
+  // Reaches the peer's server from now on. Replaces the connection that was; its gathers fail. Throws
+  // Error(kTransport) for an address that UCX refuses, Error(kClosed).
+  void connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
+               const wire::Token& token);
+  // The server has granted the table to the session. Throws Error(kState) for a peer not connected,
+  // Error(kConfig) for rows that do not fit a chunk.
+  void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes);
+  // Fails the gathers under way; later ones are refused until the next connect. `on_lost` is not called.
+  void disconnect(PartId peer, const std::string& why);
+  bool connected(PartId peer) const;
+  Stats stats() const;
+
+  std::string name() const override { return "ucx"; }
+  Reach reach(PartId peer, TableId table, std::size_t row_bytes) const override;
+  void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) override;
+  // Waits for chunks of the ticket that are arriving. Where they do not end within a second the connection is
+  // given up, since UCX cannot take back a destination otherwise.
+  void cancel(Ticket ticket) override;
+  // What is under way completes as failed.
+  void close() override;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace rudder

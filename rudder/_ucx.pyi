@@ -1,0 +1,107 @@
+"""Contract of the compiled UCX transport, a module of its own: it is built where UCX is found, and imported
+by `rudder.ucx` alone, which loads libucp first. See csrc/transport/ucx.
+
+Threads: every method may be called from any thread, and gives the GIL up while it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rudder._core import Transport
+
+def library_version() -> str:
+    """Version of the UCX library in this process, "1.22.0"."""
+
+class UcxServer:
+    """Serves rows of shared-memory segments to admitted sessions, straight from the segments.
+
+    One thread progresses the worker, `threads` others gather rows into staging chunks.
+    """
+
+    def __init__(
+        self,
+        *,
+        devices: str = "",
+        tls: str = "",
+        threads: int = 2,
+        staging_bytes: int = ...,
+        chunk_bytes: int = ...,
+        stall_s: float = 30.0,
+    ) -> None:
+        """``devices``, ``tls``: as UCX_NET_DEVICES and UCX_TLS; "" leaves UCX's own choice.
+
+        ``staging_bytes``: memory of all chunks that wait to be sent; ``chunk_bytes``: the largest chunk.
+        ``stall_s``: a client that takes none of its chunks for so long is dismissed. Raises ConfigError,
+        TransportError (no such device, ...).
+        """
+
+    @property
+    def address(self) -> bytes:
+        """The worker's address, for `UcxTransport.connect`."""
+
+    def expose(self, segment: str, rows: int, row_bytes: int, offset: int = 0) -> int:
+        """Map a POSIX shared-memory segment read-only; the number of the region.
+
+        The same arguments give the same region. Raises TransportError where the segment is absent, not
+        readable or shorter than the rows, ConfigError for rows of no bytes.
+        """
+
+    def admit(self, session: int, token: bytes, address: bytes) -> None:
+        """Open a session for the client at this worker address; ``token``: 16 secret bytes.
+
+        Raises ConfigError for a number in use, TransportError for an address that UCX refuses.
+        """
+
+    def grant(self, session: int, table: int, region: int) -> None:
+        """Let a session read a region under a table number of its choice."""
+
+    def dismiss(self, session: int) -> None:
+        """Forget a session: its requests are dropped, its endpoint closed. Unknown numbers are ignored."""
+
+    def dismissed(self) -> list[int]:
+        """Sessions that ended by themselves since the last call: peer gone, or stalled."""
+
+    def stats(self) -> dict[str, int]:
+        """Totals: "requests", "rows", "bytes", "refused", "sessions" (open now), "staged_bytes" (now)."""
+
+    def close(self) -> None:
+        """Stop serving; idempotent."""
+
+class UcxTransport(Transport):
+    """Gathers rows from feature servers. One per process serves every table."""
+
+    def __init__(
+        self,
+        *,
+        devices: str = "",
+        tls: str = "",
+        in_flight_bytes: int = ...,
+        chunk_bytes: int = ...,
+        on_lost: Callable[[int, str], None] | None = None,
+    ) -> None:
+        """``in_flight_bytes``: rows asked for and not yet here, for each peer.
+
+        ``on_lost(peer, why)`` is called on the transport's thread when a connection is lost; it must not
+        wait. Raises ConfigError, TransportError.
+        """
+
+    @property
+    def address(self) -> bytes:
+        """The worker's address, for `UcxServer.admit`."""
+
+    def connect(self, peer: int, address: bytes, session: int, token: bytes) -> None:
+        """Reach the partition's server from now on; replaces the connection that was, failing its gathers.
+
+        Raises TransportError for an address that UCX refuses.
+        """
+
+    def open(self, peer: int, table: int, rows: int, row_bytes: int) -> None:
+        """The server has granted this table: `reach` is possible, and row numbers are checked against it."""
+
+    def disconnect(self, peer: int, why: str) -> None:
+        """Fail the gathers under way and refuse later ones until the next `connect`."""
+
+    def connected(self, peer: int) -> bool: ...
+    def stats(self) -> dict[str, int]:
+        """Totals: "requests", "rows", "bytes", "errors", "in_flight_bytes" (now)."""

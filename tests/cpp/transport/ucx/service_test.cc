@@ -1,0 +1,254 @@
+// A feature server and its clients in one process, over TCP on the loopback device. Faults that need
+// processes of their own are in tests/distributed.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <latch>
+#include <memory>
+#include <random>
+#include <thread>
+
+#include "common/error.h"
+#include "transport/sink.h"
+#include "transport/ucx/client.h"
+#include "transport/ucx/server.h"
+
+namespace rudder {
+namespace {
+
+const ucx::WorkerConfig kLoopback{"lo", "tcp"};
+constexpr PartId kPeer{1};
+constexpr std::size_t kRows = 5000;
+
+struct Lost {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::string> why;
+  void add(const std::string& text) {
+    const std::lock_guard lock(mutex);
+    why.push_back(text);
+    changed.notify_all();
+  }
+  std::string wait() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return !why.empty(); });
+    return why.front();
+  }
+};
+
+class UcxTest : public testing::TestWithParam<std::size_t> {
+ protected:
+  static constexpr wire::Token kToken{std::byte{9}, std::byte{8}};
+
+  const std::size_t row_bytes_ = GetParam();
+  std::vector<std::byte> table_ = [this] {
+    std::mt19937_64 random(3);
+    std::vector<std::byte> bytes(kRows * row_bytes_);
+    for (auto& byte : bytes) byte = static_cast<std::byte>(random());
+    return bytes;
+  }();
+  std::unique_ptr<FeatureServer> server_ =
+      std::make_unique<FeatureServer>(FeatureServer::Config{.worker = kLoopback});
+  FeatureServer::RegionId region_ = server_->expose(table_.data(), kRows, row_bytes_);
+  std::shared_ptr<Sink> sink_ = std::make_shared<Sink>();
+
+  std::unique_ptr<Ucx> client(std::uint64_t session, Lost* lost = nullptr, std::size_t in_flight = 4 << 20) {
+    auto client = std::make_unique<Ucx>(Ucx::Config{
+        .worker = kLoopback, .in_flight_bytes = in_flight, .on_lost = [lost](PartId, const std::string& why) {
+          if (lost != nullptr) lost->add(why);
+        }});
+    server_->admit(session, kToken, client->address());
+    server_->grant(session, 3, region_);
+    client->connect(kPeer, server_->address(), session, kToken);
+    client->open(kPeer, 3, kRows, row_bytes_);
+    return client;
+  }
+  // Gathers rows of `count` random numbers and compares every byte.
+  void gather(Ucx& from, Ticket ticket, std::size_t count, Sink& sink, const std::shared_ptr<Sink>& shared) {
+    std::mt19937_64 random(ticket);
+    std::vector<std::int64_t> rows(count);
+    for (auto& row : rows) row = static_cast<std::int64_t>(random() % kRows);
+    std::vector<std::byte> out(count * row_bytes_ + 1, std::byte{0x77});
+    from.submit(ticket, {{kPeer, 3, rows, row_bytes_, out.data()}}, shared);
+    const Completion completion = sink.wait(ticket);
+    ASSERT_EQ(completion.status, CompletionStatus::kDone) << completion.message;
+    for (std::size_t i = 0; i < count; ++i)
+      ASSERT_EQ(std::memcmp(out.data() + i * row_bytes_,
+                            table_.data() + static_cast<std::size_t>(rows[i]) * row_bytes_, row_bytes_),
+                0)
+          << "row " << i;
+    ASSERT_EQ(out.back(), std::byte{0x77});
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(RowBytes, UcxTest, testing::Values(1, 12, 512, 4096));
+
+TEST_P(UcxTest, GathersOfAllSizesArriveBitForBit) {
+  const auto from = client(1);
+  Ticket ticket = 0;
+  for (const std::size_t count : {1, 2, 7, 100, 1000, 4999, 40000})
+    gather(*from, ++ticket, count, *sink_, sink_);
+  EXPECT_EQ(from->stats().in_flight_bytes, 0u);
+  EXPECT_EQ(from->stats().rows, 1u + 2 + 7 + 100 + 1000 + 4999 + 40000);
+  EXPECT_EQ(from->stats().errors, 0u);
+  EXPECT_EQ(server_->stats().refused, 0u);
+}
+
+TEST_P(UcxTest, ClientsAtOnceAreAllServed) {
+  constexpr int kClients = 4;
+  std::vector<std::unique_ptr<Ucx>> clients;
+  for (int i = 0; i < kClients; ++i) clients.push_back(client(static_cast<std::uint64_t>(i) + 1));
+  EXPECT_EQ(server_->stats().sessions, 4u);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kClients; ++i)
+    threads.emplace_back([&, i] {
+      const auto sink = std::make_shared<Sink>();
+      for (Ticket ticket = 1; ticket <= 10; ++ticket)
+        gather(*clients[static_cast<std::size_t>(i)], 100 * ticket + static_cast<Ticket>(i), 3000, *sink,
+               sink);
+    });
+  for (auto& thread : threads) thread.join();
+}
+
+TEST_P(UcxTest, AForgedTokenIsNotAnswered) {
+  Ucx forger(Ucx::Config{.worker = kLoopback, .on_lost = nullptr});
+  server_->admit(1, kToken, forger.address());
+  server_->grant(1, 3, region_);
+  wire::Token wrong = kToken;
+  wrong[15] = std::byte{1};
+  forger.connect(kPeer, server_->address(), 1, wrong);
+  forger.open(kPeer, 3, kRows, row_bytes_);
+  std::vector<std::byte> out(row_bytes_, std::byte{0x11});
+  forger.submit(1, {{kPeer, 3, {0}, row_bytes_, out.data()}}, sink_);
+  // Another, honest client shows that the server has come past the forged request.
+  const auto honest = client(2);
+  gather(*honest, 2, 10, *sink_, sink_);
+  while (server_->stats().refused == 0) gather(*honest, 3 + server_->stats().requests, 1, *sink_, sink_);
+  forger.cancel(1);
+  EXPECT_EQ(out, std::vector<std::byte>(row_bytes_, std::byte{0x11}));
+}
+
+TEST_P(UcxTest, WhatIsNotGrantedIsRefusedWithAReason) {
+  const auto from = client(1);
+  from->open(kPeer, 4, kRows, row_bytes_);  // the client believes so
+  std::vector<std::byte> out(2 * row_bytes_);
+  from->submit(1, {{kPeer, 4, {0}, row_bytes_, out.data()}}, sink_);
+  EXPECT_NE(sink_->wait(1).message.find("table 4 is not open"), std::string::npos) << sink_->wait(1).message;
+  from->open(kPeer, 3, kRows + 1, row_bytes_);
+  from->submit(2, {{kPeer, 3, {0, kRows}, row_bytes_, out.data()}}, sink_);
+  EXPECT_NE(sink_->wait(2).message.find("outside the peer's table"), std::string::npos);
+  gather(*from, 3, 10, *sink_, sink_);  // and goes on
+}
+
+TEST_P(UcxTest, ADismissedSessionGetsNothingAndANewOneServesAgain) {
+  const auto from = client(1);
+  gather(*from, 1, 10, *sink_, sink_);
+  server_->dismiss(1);
+  std::vector<std::byte> out(row_bytes_, std::byte{0x11});
+  from->submit(2, {{kPeer, 3, {0}, row_bytes_, out.data()}}, sink_);
+  // The door is what tells the client; until then its gathers wait.
+  from->disconnect(kPeer, "the door says so");
+  EXPECT_EQ(sink_->wait(2).status, CompletionStatus::kFailed);
+  EXPECT_NE(sink_->wait(2).message.find("the door says so"), std::string::npos) << sink_->wait(2).message;
+  EXPECT_EQ(out, std::vector<std::byte>(row_bytes_, std::byte{0x11}));
+  EXPECT_FALSE(from->connected(kPeer));
+  EXPECT_FALSE(from->reach(kPeer, 3, row_bytes_).possible);
+  server_->admit(2, kToken, from->address());
+  server_->grant(2, 3, region_);
+  from->connect(kPeer, server_->address(), 2, kToken);
+  from->open(kPeer, 3, kRows, row_bytes_);
+  gather(*from, 3, 100, *sink_, sink_);
+}
+
+TEST_P(UcxTest, AServerThatGoesFailsWhatIsUnderWay) {
+  Lost lost;
+  const auto from = client(1, &lost);
+  gather(*from, 1, 10, *sink_, sink_);
+  std::vector<std::byte> out(200'000 * row_bytes_);
+  std::vector<std::int64_t> rows(200'000, 1);
+  from->submit(2, {{kPeer, 3, rows, row_bytes_, out.data()}}, sink_);
+  server_.reset();
+  lost.wait();
+  const Completion completion = sink_->wait(2);
+  if (completion.status == CompletionStatus::kFailed) {
+    EXPECT_NE(completion.message.find("partition 1"), std::string::npos) << completion.message;
+  } else {
+    EXPECT_TRUE(std::ranges::equal(std::span(out).last(row_bytes_),
+                                   std::span(table_).subspan(row_bytes_, row_bytes_)));
+  }
+  EXPECT_FALSE(from->connected(kPeer));
+}
+
+TEST_P(UcxTest, AClientThatGoesIsDismissed) {
+  auto from = client(1);
+  gather(*from, 1, 10, *sink_, sink_);
+  from.reset();
+  const auto other = client(2);
+  Ticket ticket = 10;
+  std::vector<FeatureServer::SessionId> gone;
+  while (gone.empty()) {
+    gather(*other, ++ticket, 10, *sink_, sink_);
+    gone = server_->dismissed();
+  }
+  EXPECT_EQ(gone, std::vector<FeatureServer::SessionId>{1});
+  EXPECT_EQ(server_->stats().sessions, 1u);
+}
+
+TEST_P(UcxTest, NothingIsWrittenAfterCancel) {
+  const auto from = client(1);
+  gather(*from, 1, 10, *sink_, sink_);
+  const std::size_t before = sink_->completions();
+  std::mt19937_64 random(1);
+  for (Ticket ticket = 100; ticket < 130; ++ticket) {
+    const std::vector<std::int64_t> rows(std::min<std::size_t>(20'000, (8 << 20) / row_bytes_), 2);
+    auto out = std::make_unique<std::vector<std::byte>>(rows.size() * row_bytes_, std::byte{0x22});
+    from->submit(ticket, {{kPeer, 3, rows, row_bytes_, out->data()}}, sink_);
+    for (std::size_t spins = random() % 20000; spins > 0; --spins)
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    from->cancel(ticket);
+    const auto copy = *out;
+    gather(*from, ticket + 1000, 10, *sink_, sink_);
+    EXPECT_EQ(copy, *out);
+    out.reset();  // the address sanitizer sees a late write
+  }
+  EXPECT_EQ(from->stats().in_flight_bytes, 0u);
+  EXPECT_LE(sink_->completions(), before + 60);
+}
+
+TEST_P(UcxTest, ManySmallGathersAtOnceStayWithinTheServersBounds) {
+  const auto from = client(1, nullptr, 1 << 20);
+  constexpr Ticket kTickets = 2000;
+  std::vector<std::byte> out(kTickets * row_bytes_);
+  for (Ticket ticket = 0; ticket < kTickets; ++ticket)
+    from->submit(
+        ticket,
+        {{kPeer, 3, {static_cast<std::int64_t>(ticket)}, row_bytes_, out.data() + ticket * row_bytes_}},
+        sink_);
+  for (Ticket ticket = 0; ticket < kTickets; ++ticket)
+    ASSERT_EQ(sink_->wait(ticket).status, CompletionStatus::kDone) << sink_->wait(ticket).message;
+  EXPECT_EQ(std::memcmp(out.data(), table_.data(), out.size()), 0);
+  EXPECT_EQ(server_->stats().refused, 0u);
+}
+
+TEST(Ucx, SettingsThatCannotWorkAreTypedErrors) {
+  EXPECT_THROW(Ucx({.worker = {"no-such-device0", "tcp"}, .on_lost = nullptr}), Error);
+  EXPECT_THROW(Ucx({.worker = kLoopback, .in_flight_bytes = 10, .chunk_bytes = 20, .on_lost = nullptr}),
+               Error);
+  Ucx transport({.worker = kLoopback, .chunk_bytes = 1024, .on_lost = nullptr});
+  EXPECT_THROW(transport.open(kPeer, 1, 1, 1), Error);  // not connected
+  EXPECT_THROW(transport.open(kPeer, 1, 1, 2048), Error);
+  FeatureServer server({.worker = kLoopback, .chunk_bytes = 1024});
+  const std::vector<std::byte> row(2048);
+  EXPECT_THROW(server.expose(row.data(), 1, 2048), Error);
+  EXPECT_THROW(server.expose(row.data(), 1, 0), Error);
+  EXPECT_THROW(server.expose("rudder-test-absent", 1, 8, 0), Error);
+  EXPECT_THROW(server.grant(1, 1, 0), Error);
+  server.close();
+  transport.close();
+  EXPECT_THROW(server.admit(1, {}, transport.address()), Error);
+  EXPECT_THROW(transport.connect(kPeer, server.address(), 1, {}), Error);
+}
+
+}  // namespace
+}  // namespace rudder
