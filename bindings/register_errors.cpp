@@ -36,7 +36,7 @@ py::object error_class(rudder::ErrorCode code) {
 }  // namespace
 
 void register_errors(py::module_&) {
-  py::register_exception_translator([](std::exception_ptr thrown) {
+  py::register_local_exception_translator([](std::exception_ptr thrown) {
     try {
       std::rethrow_exception(std::move(thrown));
     } catch (const rudder::FetchError& error) {
