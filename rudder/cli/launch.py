@@ -46,6 +46,9 @@ def launch(
     feature_servers: Annotated[
         bool, typer.Option("--feature-servers/--no-feature-servers", help="One per host, where UCX is.")
     ] = True,
+    feature_threads: Annotated[
+        int, typer.Option(help="Threads that gather rows in each feature server.")
+    ] = Job.feature_threads,
     netns: Annotated[
         bool, typer.Option("--netns", help="With --local: a network namespace per host (root).")
     ] = False,
@@ -76,6 +79,7 @@ def launch(
         servers=servers,
         graph_format=graph_format,
         feature_servers=feature_servers,
+        feature_threads=feature_threads,
         env=_parse_env(env or []),
         out=out,
         record=record,

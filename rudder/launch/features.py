@@ -32,16 +32,21 @@ class FeatureServers:
         named = ",".join(f"{host.address}:{port}" for host, port in zip(hosts, self.ports))
         return {ENV_SERVERS: named, ENV_SECRET: self.secret}
 
-    def process(self, host: Host, env: dict[str, str]) -> Process:
-        """The one of a host; ``env``: what every process of the job gets."""
-        settings = {"partition": host.number, "address": host.address, "port": self.ports[host.number]}
+    def process(self, host: Host, job: Job) -> Process:
+        """The one of a host."""
+        settings = {
+            "partition": host.number,
+            "address": host.address,
+            "port": self.ports[host.number],
+            "threads": job.feature_threads,
+        }
         return Process(
             f"host{host.number} {ROLE}",
             ROLE,
             host.number,
             host.number,
             [_SCRIPT, json.dumps(settings)],
-            {**env, "RUDDER_HOST": str(host.number), "PYTHONUNBUFFERED": "1", ENV_SECRET: self.secret},
+            {**job.env, "RUDDER_HOST": str(host.number), "PYTHONUNBUFFERED": "1", ENV_SECRET: self.secret},
         )
 
 

@@ -55,6 +55,7 @@ class Job:
     samplers: int = 0  # per trainer
     servers: int = 1  # per host
     feature_servers: bool = True  # one per host, where UCX is
+    feature_threads: int = 2  # that gather rows, in each
     graph_format: str = "csc"
     env: dict[str, str] = field(default_factory=dict)  # for every process
     trainer_env: dict[str, str] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class Job:
             ("trainers", self.trainers, 1),
             ("samplers", self.samplers, 0),
             ("servers", self.servers, 1),
+            ("feature threads", self.feature_threads, 1),
             ("hosts", hosts, 1),
         ):
             if count < least:
@@ -173,7 +175,7 @@ def plan_processes(
                 )
             )
         if features is not None:
-            planned.append(features.process(host, job.env))
+            planned.append(features.process(host, job))
     for host in hosts:
         base = next(p.env for p in planned if p.host == host.number)
         for i in range(job.trainers):

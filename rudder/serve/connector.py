@@ -33,6 +33,8 @@ _LAST_DELAY_S = 30.0
 _START_S = 5.0
 _START_TICK_S = 0.1
 
+_END_S = 1.0
+
 Place = tuple[str, int]
 #: Name, rows, bytes of a row.
 _Table = tuple[str, int, int]
@@ -129,7 +131,8 @@ class _Peer:
         if client is not None:
             client.end()
         if self._thread is not None:
-            self._thread.join()
+            # An attempt to enter may be waiting for an answer; it will find the transport closed.
+            self._thread.join(_END_S)
 
     def _enter_first(self) -> None:
         """Enter, waiting a little for a server that still starts. REQUIRES: locked."""

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rudder import lifetime
+
 SCRIPT = """
 import sys, threading
 import numpy as np
@@ -41,3 +43,25 @@ def test_a_failed_script_leaves_a_summary_that_says_so(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["state"] == "failed"
     assert summary["total"]["rows_moved"] == 1
+
+
+def test_connections_are_closed_after_what_uses_them() -> None:
+    closed: list[str] = []
+
+    class Thing:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    connection, table, loader = Thing("connection"), Thing("table"), Thing("loader")
+    lifetime.register_connection(connection)
+    lifetime.register_table(table)
+    lifetime.register_loader(loader)
+    lifetime.close_all()
+    assert [name for name in closed if name in ("connection", "table", "loader")] == [
+        "loader",
+        "table",
+        "connection",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import socket
@@ -142,15 +143,28 @@ def test_dgl_that_cannot_be_imported_shows_the_last_line(monkeypatch: pytest.Mon
 
 
 def test_ucx_is_ok_where_rudder_can_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(software, "_in_python", lambda _code: "")
-    monkeypatch.setattr(software, "_version", lambda name: "1.22" if name == "libucx-cu13" else "")
+    answer = [None, "1.22.0", "/x/libucp.so", ["cma"], []]
+    monkeypatch.setattr(software, "_in_python", lambda _code: json.dumps(answer))
     check = software.ucx()
     assert check.status is Status.OK
-    assert "libucx-cu13 1.22" in check.found
+    assert check.found == "UCX 1.22.0 (/x/libucp.so), transports: tcp, cma; RDMA devices: none"
+
+
+@pytest.mark.parametrize(("plugins", "status"), [(["cma"], Status.LIMITED), (["cma", "ib"], Status.OK)])
+def test_rdma_devices_want_a_ucx_that_knows_them(
+    monkeypatch: pytest.MonkeyPatch, plugins: list[str], status: Status
+) -> None:
+    answer = [None, "1.22.0", "/x/libucp.so", plugins, ["mlx5_0:1"]]
+    monkeypatch.setattr(software, "_in_python", lambda _code: json.dumps(answer))
+    check = software.ucx()
+    assert check.status is status
+    assert "mlx5_0:1" in check.found
+    assert ("RAPIDS_LIBUCX_PREFER_SYSTEM_LIBRARY" in check.advice) == (status is Status.LIMITED)
 
 
 def test_ucx_that_rudder_cannot_use_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(software, "_in_python", lambda _code: "rudder was built without ucx: do this")
+    answer = ["rudder was built without ucx: do this"]
+    monkeypatch.setattr(software, "_in_python", lambda _code: json.dumps(answer))
     check = software.ucx()
     assert check.status is Status.ABSENT
     assert "built without ucx: do this" in check.advice

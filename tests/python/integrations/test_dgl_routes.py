@@ -1,10 +1,20 @@
-"""The micro-transfer condemns a transport for wrong rows, never for another trainer's writes."""
+"""Which transports are used, and in what order; the micro-transfer condemns one for wrong rows, never for
+another trainer's writes."""
 
 from __future__ import annotations
 
-import numpy as np
+import logging
+import types
 
-from rudder.integrations.dgl_routes import differ
+import numpy as np
+import pytest
+
+from rudder import ArraySource
+from rudder._core import LoopbackTransport
+from rudder.errors import ConfigError, TransportError
+from rudder.integrations import dgl_routes
+from rudder.integrations.dgl_routes import choose, differ, parse_ladder
+from rudder.serve import connector
 
 
 def rows(*values: int) -> np.ndarray:
@@ -28,3 +38,93 @@ def test_rows_written_meanwhile_say_nothing() -> None:
     assert not differ(rows(1, 7, 3), rows(1, 2, 3), lambda: rows(1, 7, 3))
     # Fetched between two writes: neither pull saw this value.
     assert not differ(rows(1, 6, 3), rows(1, 2, 3), lambda: rows(1, 7, 3))
+
+
+TABLE = np.arange(4000, dtype=np.int64).reshape(1000, 4)
+
+
+class Served(LoopbackTransport):
+    """Plays the ucx transport to partition 1 of TABLE."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        super().__init__()
+        self.expose(1, 0, np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1))
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> ArraySource:
+    """Outside of a launched job: no peer's shared memory can be opened."""
+    monkeypatch.delenv("RUDDER_JOB", raising=False)
+    monkeypatch.setattr(dgl_routes, "_TOO_SLOW", 1e9)  # a pull from memory is quicker than any transport
+    return ArraySource(TABLE, [0, 600, 1000])
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Served:
+    transport = Served(TABLE[600:])
+
+    def opened(part: int, table: int, name: str, rows: int, row_bytes: int) -> None:
+        assert (part, table, name, rows, row_bytes) == (1, 0, "key", 400, 32)
+
+    servers = types.SimpleNamespace(open=opened, transport=transport)
+    monkeypatch.setattr(connector, "shared", lambda: servers)
+    return transport
+
+
+def names(routes: list, served: Served) -> list[str]:
+    assert routes[0] == []
+    return ["ucx" if route is served else route.name for route in routes[1]]
+
+
+def test_feature_servers_come_before_the_stock_pull(source: ArraySource, served: Served, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    assert names(choose(source, 0, "key", None), served) == ["ucx", "kvstore"]
+    assert "partition 1 by ucx (shm: its shared memory cannot be opened from here; ucx: same" in caplog.text
+
+
+def test_one_that_is_much_slower_is_not_used(
+    source: ArraySource, served: Served, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(dgl_routes, "_TOO_SLOW", 2.0)
+    served.inject(delay_s=0.05)
+    assert names(choose(source, 0, "key", None), served) == ["kvstore"]
+    assert "more than 2 times the stock pull's time" in caplog.text
+    # Whoever asks for it gets it.
+    assert names(choose(source, 0, "key", ("ucx",)), served) == ["ucx"]
+
+
+def test_one_with_other_rows_is_not_used(
+    source: ArraySource, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = types.SimpleNamespace(open=lambda *args: None, transport=Served(TABLE[:400]))
+    monkeypatch.setattr(connector, "shared", lambda: wrong)
+    assert names(choose(source, 0, "key", None), served) == ["kvstore"]
+    with pytest.raises(TransportError, match="partition 1 cannot be reached by ucx: its rows differ"):
+        choose(source, 0, "key", ("ucx",))
+
+
+def test_a_ladder_is_followed_as_it_is_given(source: ArraySource, served: Served) -> None:
+    for ladder in (("ucx", "kvstore"), ("kvstore", "ucx"), ("kvstore",)):
+        assert names(choose(source, 0, "key", ladder), served) == list(ladder)
+    assert names(choose(source, 0, "key", ("shm", "kvstore")), served) == ["kvstore"]
+    with pytest.raises(TransportError, match="cannot be opened from here"):
+        choose(source, 0, "key", ("shm",))
+
+
+def test_without_feature_servers_the_reason_is_given(
+    source: ArraySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RUDDER_FEATURE_SERVERS", raising=False)
+    monkeypatch.setattr(connector, "_shared", None)
+    with pytest.raises(TransportError, match="ucx: no feature servers run"):
+        choose(source, 0, "key", ("ucx",))
+
+
+def test_ladders() -> None:
+    assert parse_ladder(None) is None
+    assert parse_ladder("ucx") == ("ucx",)
+    assert parse_ladder("ucx, kvstore") == ("ucx", "kvstore")
+    for wrong in ("", "pigeon", "ucx,", "ucx,ucx", "kvstore;ucx"):
+        with pytest.raises(ConfigError, match="use shm, ucx, kvstore"):
+            parse_ladder(wrong)

@@ -57,7 +57,7 @@ def test_settings_reach_the_right_processes():
 
 def test_a_feature_server_per_host_and_a_secret_that_never_shows():
     features = FeatureServers([30051, 40001])
-    planned = _plan(features=features)
+    planned = _plan(features=features, feature_threads=3)
     assert [p.role for p in planned] == ["server", "feature server"] * 2 + ["trainer"] * 2
     for process in planned:
         trusted = process.role != "server"
@@ -66,7 +66,12 @@ def test_a_feature_server_per_host_and_a_secret_that_never_shows():
         assert features.secret not in f"{process} {features}"
     assert len(features.secret) == 64
     assert FeatureServers([1]).secret != features.secret
-    assert json.loads(planned[3].argv[1]) == {"partition": 1, "address": "10.0.0.2", "port": 40001}
+    assert json.loads(planned[3].argv[1]) == {
+        "partition": 1,
+        "address": "10.0.0.2",
+        "port": 40001,
+        "threads": 3,
+    }
     assert planned[3].env["RUDDER_HOST"] == "1"
     assert "DGL_ROLE" not in planned[3].env
     assert planned[-1].env["RUDDER_FEATURE_SERVERS"] == "10.0.0.1:30051,10.0.0.2:40001"
