@@ -144,8 +144,9 @@ class _Peer:
                 self._enter()
                 return
             except TransportError as error:
-                starting = isinstance(error.__cause__, ConnectionRefusedError)
-                if not starting or time.monotonic() > until or self._closed.wait(_START_TICK_S):
+                # Not up yet, or crowded out by all the others that start.
+                again = isinstance(error.__cause__, ConnectionError)
+                if not again or time.monotonic() > until or self._closed.wait(_START_TICK_S):
                     self._refused = (time.monotonic(), error)
                     raise
 

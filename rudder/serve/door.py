@@ -28,9 +28,10 @@ from rudder.serve.tally import Tally
 _log = logging.getLogger("rudder")
 
 #: Why peers are dropped, as `Door.counts` has it.
-KINDS = ("garbage", "oversized", "version", "secret", "forged", "late", "slow", "flood", "full")
+KINDS = ("garbage", "oversized", "version", "secret", "forged", "late", "slow", "flood", "full", "fault")
 _READ_BYTES = 16 << 10
-_BACKLOG = 128
+# All trainers of a job may come at once; the kernel keeps what is not accepted yet.
+_BACKLOG = 1024
 # How often sessions that the service ended by itself are looked for.
 _TICK_S = 0.5
 
@@ -140,7 +141,8 @@ class Door:
         if len(strangers) >= self._limits.strangers:
             self._evict("flood", f"{len(strangers)} connections that had proved nothing")
         sock.setblocking(False)
-        keep_alive(sock)
+        with contextlib.suppress(OSError):  # it is gone already: reading will tell
+            keep_alive(sock)
         reception = Reception(self._service, self._secret)
         due = time.monotonic() + self._limits.handshake_s
         peer = _Peer(sock, f"{address[0]}:{address[1]}", reception, due)
@@ -174,6 +176,9 @@ class Door:
             return
         except OSError:  # reset, timed out by keepalive
             self._drop(peer)
+            return
+        except Exception as error:  # a fault of ours costs this peer its session, and no other peer anything
+            self._drop(peer, "fault", f"{type(error).__name__}: {error}")
             return
         self._watch(peer)
 

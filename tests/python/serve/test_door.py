@@ -378,6 +378,20 @@ def test_sessions_that_the_service_ends_lose_their_connection(door: Door, servic
     other.close()
 
 
+def test_a_fault_of_the_service_costs_one_session(
+    door: Door, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = enter(door), enter(door)
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "open", lambda *args: 1 / 0)
+        with pytest.raises(TransportError):
+            one.open(1, "x", 1, 1)
+    other.open(1, "x", 1, 1)
+    assert door.counts() == {"fault": 1}
+    one.close()
+    other.close()
+
+
 def test_the_end_of_the_server_is_noticed(service: Service) -> None:
     door = Door(service, SECRET, "127.0.0.1", limits=LIMITS)
     client = enter(door)

@@ -20,7 +20,7 @@ import pytest
 
 import rudder
 from rudder import ucx
-from rudder.errors import ConfigError, TransportError
+from rudder.errors import ConfigError, RudderError, TransportError
 from rudder.serve import connector as connector_module
 from rudder.serve.connector import Connector, parse_servers
 from rudder.serve.process import ServeSettings, serving
@@ -150,6 +150,10 @@ def test_what_is_not_there(server: ServerProcess, segment: Segment) -> None:
             connector.open(1, 4, "node~_N~absent", 10, 8)
         with pytest.raises(TransportError, match="partition 1"):
             connector.open(1, 4, segment.key, ROWS + 10000, ROW_BYTES)
+        for rows, row_bytes in ((2**63, 2), (2**64 - 1, 2**32 - 1), (2**61, 8), (10, 0)):
+            with pytest.raises(RudderError):
+                connector.open(1, 4, segment.key, rows, row_bytes)
+        connector.open(1, 4, segment.key, ROWS, ROW_BYTES)  # the session goes on
 
 
 def test_a_wrong_secret(server: ServerProcess, segment: Segment) -> None:
