@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rudder.errors import LaunchError
@@ -61,6 +63,29 @@ def test_ssh(launcher, two_parts, workers, fakes, addresses):
     assert "[host0 trainer0] MASTER_ADDR=127.0.0.1\n" in output
     assert "[host1 trainer0] RANK=1\n" in output
     assert "Welcome" not in output
+
+
+def test_the_secret_is_on_no_command_line(launcher, two_parts, workers, fakes, addresses):
+    process = launcher.start(
+        *_over_ssh(addresses, two_parts, workers / "roles.py", "wait"), env={"PATH": fakes}
+    )
+    seen = launcher.read_until(process, "runs", times=4)
+    found = {}
+    for each in launcher.processes():
+        with contextlib.suppress(psutil.Error):
+            found[each.pid] = (each.environ().get("RUDDER_SECRET", ""), each.environ(), each.cmdline())
+    secrets = {secret for secret, _, _ in found.values() if secret}
+    assert len(secrets) == 1  # of both hosts' trainers and feature servers
+    secret = secrets.pop()
+    assert not any(secret in word for _, _, words in found.values() for word in words)
+    # DGL's servers, ssh and the agents need it as little as a log does.
+    assert {env.get("DGL_ROLE", "feature server") for own, env, _ in found.values() if own} <= {
+        "client",
+        "feature server",
+    }
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert secret not in seen + output
 
 
 def test_ssh_failure_comes_with_its_traceback(launcher, two_parts, workers, fakes, addresses):
