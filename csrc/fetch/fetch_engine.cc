@@ -12,6 +12,7 @@ namespace {
 
 // How many ids of a failed fetch an error carries: enough to find the rows, not a log line of a megabyte.
 constexpr std::size_t kIdsInError = 8;
+constexpr std::chrono::nanoseconds kLongestPause = std::chrono::minutes(10);
 
 // Several engines (one per table) may share a transport, so tickets are unique in the process.
 std::atomic<Ticket> tickets{1};
@@ -70,7 +71,8 @@ FetchEngine::FetchEngine(FetchConfig config, Done done)
       part_starts_(std::move(config.part_starts)),
       done_(std::move(done)),
       inbox_(std::make_shared<Inbox>()),
-      deadline_(config.deadline) {
+      deadline_(config.deadline),
+      pause_(config.pause) {
   if (config.deadline <= std::chrono::nanoseconds(0))
     throw Error(ErrorCode::kConfig, "the deadline must be positive");
   for (std::size_t part = 0; part < config.routes.size(); ++part) {
@@ -104,6 +106,7 @@ void FetchEngine::progress() {
     for (const Completion& completion : mail.completions) settle(completion.ticket, completion);
     for (Inbox::Order& order : mail.orders) {
       fetches_.emplace(order.id, Fetch{});
+      climb(order.gathers);
       start(order.id, std::move(order.gathers), Grouping::kByTransport);
     }
     const auto now = Clock::now();
@@ -124,18 +127,19 @@ void FetchEngine::progress() {
 }
 
 void FetchEngine::start(FetchId id, std::vector<Gather> gathers, Grouping grouping) {
-  // By transport: one that serves several peers asks them all at once.
+  // By transport where one call serves several peers; elsewhere by partition, so that a peer which does not
+  // answer is the only one to be blamed.
   std::vector<std::pair<std::shared_ptr<Transport>, std::vector<Gather>>> groups;
   std::chrono::nanoseconds deadline;
   {
     const std::lock_guard lock(ladders_mutex_);
     deadline = deadline_;
     for (Gather& gather : gathers) {
-      const Ladder& ladder = ladders_[static_cast<std::size_t>(value(gather.peer))];
-      const auto& transport = ladder.routes[ladder.now];
+      const auto part = static_cast<std::size_t>(value(gather.peer));
+      const auto& transport = ladders_[part].routes[ladders_[part].now];
       auto group =
           std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == transport; });
-      if (group == groups.end() || grouping == Grouping::kByPartition)
+      if (group == groups.end() || grouping == Grouping::kByPartition || !transport->merges_peers())
         group = groups.insert(groups.end(), {transport, {}});
       group->second.push_back(std::move(gather));
     }
@@ -187,6 +191,9 @@ void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why
       // An earlier fetch may have moved this partition to the next route already.
       if (ladder.routes[ladder.now] != attempt.transport) continue;
       if (ladder.now + 1 < ladder.routes.size()) {
+        const auto shortest = code == ErrorCode::kDeadline ? std::max(pause_, 2 * deadline_) : pause_;
+        ladder.pause = std::min(std::max(2 * ladder.pause, shortest), kLongestPause);
+        ladder.again = Clock::now() + ladder.pause;
         ++ladder.now;
         ladder.why = why;
         continue;
@@ -208,6 +215,20 @@ void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why
   }
   --fetches_.at(attempt.fetch).open;
   start(attempt.fetch, std::move(attempt.gathers), Grouping::kByTransport);
+}
+
+void FetchEngine::climb(const std::vector<Gather>& gathers) {
+  const std::lock_guard lock(ladders_mutex_);
+  for (const Gather& gather : gathers) {
+    Ladder& ladder = ladders_[static_cast<std::size_t>(value(gather.peer))];
+    if (ladder.now == 0 || Clock::now() < ladder.again) continue;
+    ladder.again = Clock::now() + pause_;
+    for (std::size_t better = 0; better < ladder.now; ++better) {
+      if (!ladder.routes[better]->reach(gather.peer, table_, row_bytes_).possible) continue;
+      ladder.now = better;
+      break;
+    }
+  }
 }
 
 void FetchEngine::fail(FetchId id, FailurePtr error) {

@@ -1,7 +1,8 @@
 // The fetch engine: takes the rows that a minibatch misses, grouped by the partition that owns them, and has
 // them gathered by transports. Each partition has a ladder of routes: when the first fails or misses its
-// deadline, the rows move to the next and stay there; when the last one fails, the fetch ends in an error
-// naming partition and ids. Nothing waits for ever.
+// deadline, the rows move to the next; when the last one fails, the fetch ends in an error naming partition
+// and ids. Nothing waits for ever. A better route that says it reaches the peer again is tried again after a
+// pause, which doubles each time it fails.
 //
 // One progress thread owns all state; `fetch` may be called from any thread; `done` is called on the progress
 // thread.
@@ -30,6 +31,8 @@ struct FetchConfig {
   std::vector<std::int64_t> part_starts;  // partition p owns ids [starts[p], starts[p+1])
   std::vector<std::vector<std::shared_ptr<Transport>>> routes;  // by partition, best first
   std::chrono::nanoseconds deadline{std::chrono::seconds(30)};  // of one transport's attempt
+  // Before a route that failed is tried again; after a missed deadline at least twice that deadline.
+  std::chrono::nanoseconds pause{std::chrono::seconds(5)};
 };
 
 // State of a partition's ladder.
@@ -76,6 +79,8 @@ class FetchEngine {
     std::vector<std::shared_ptr<Transport>> routes;
     std::size_t now = 0;
     std::string why;
+    std::chrono::nanoseconds pause{0};  // the last one; 0 where no route has failed
+    Clock::time_point again{};          // when a better route may be tried
   };
 
   void progress();
@@ -83,6 +88,9 @@ class FetchEngine {
   void settle(Ticket ticket, const Completion& completion);
   void demote(Attempt attempt, ErrorCode code, const std::string& why);
   void fail(FetchId id, FailurePtr error);
+  // Goes back to better routes where they reach the partitions again. For new fetches only: one that has just
+  // failed on a route must not meet it twice.
+  void climb(const std::vector<Gather>& gathers);
 
   const TableId table_;
   const std::size_t row_bytes_;
@@ -93,6 +101,7 @@ class FetchEngine {
   mutable std::mutex ladders_mutex_;  // `routes` may be called from elsewhere
   std::vector<Ladder> ladders_;
   const std::chrono::nanoseconds deadline_;
+  const std::chrono::nanoseconds pause_;
 
   // Owned by the progress thread.
   std::map<FetchId, Fetch> fetches_;

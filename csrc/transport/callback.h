@@ -30,6 +30,7 @@ class Callback final : public Transport {
 
   std::string name() const override { return name_; }
   Reach reach(PartId, TableId, std::size_t) const override { return {}; }
+  bool merges_peers() const override { return true; }
   void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) override;
   void cancel(Ticket ticket) override;
   // Waits for a pull in progress, since its function may use what the caller is about to tear down, but not

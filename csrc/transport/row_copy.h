@@ -1,6 +1,7 @@
 // Gathering rows of a table that is mapped in this process, shared by the transports that can.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <span>
@@ -10,9 +11,10 @@
 
 namespace rudder {
 
-// Rows ahead of the one being copied whose first lines are requested: covers a DRAM access at ~20 ns per
-// short row.
-inline constexpr std::size_t kRowPrefetchAhead = 8;
+// What is requested ahead of the row being copied: about 8 KiB, so that a DRAM access is over when its row's
+// turn comes, and of each row the first KiB, from where the processor's own prefetching goes on. Into the
+// second-level cache: the first tracks too few missing lines at once.
+inline constexpr std::size_t kPrefetchBytes = 8192, kPrefetchOfRow = 1024, kCacheLine = 64;
 
 // Copies table rows into gather.out. Returns why it could not (nothing is read out of bounds), empty when
 // done.
@@ -23,9 +25,13 @@ inline std::string copy_rows(const std::byte* table, std::size_t table_rows, con
              " rows";
   const std::size_t width = gather.row_bytes;
   const std::size_t n = gather.rows.size();
+  const std::size_t ahead = std::clamp<std::size_t>(kPrefetchBytes / std::max<std::size_t>(width, 1), 4, 16);
+  const std::size_t of_row = std::min(width, kPrefetchOfRow);
   for (std::size_t i = 0; i < n; ++i) {
-    if (i + kRowPrefetchAhead < n)
-      __builtin_prefetch(table + static_cast<std::size_t>(gather.rows[i + kRowPrefetchAhead]) * width);
+    if (i + ahead < n) {
+      const std::byte* next = table + static_cast<std::size_t>(gather.rows[i + ahead]) * width;
+      for (std::size_t at = 0; at < of_row; at += kCacheLine) __builtin_prefetch(next + at, 0, 2);
+    }
     std::memcpy(gather.out + i * width, table + static_cast<std::size_t>(gather.rows[i]) * width, width);
   }
   return {};

@@ -56,6 +56,8 @@ class Transport {
 
   virtual std::string name() const = 0;
   virtual Reach reach(PartId peer, TableId table, std::size_t row_bytes) const = 0;
+  // Whether one call asks all peers of a ticket: splitting a ticket by peers would then cost a call for each.
+  virtual bool merges_peers() const { return false; }
 
   // Starts the gathers of one ticket (several peers' answers overlap). Exactly one completion follows,
   // possibly before submit returns, unless the ticket is cancelled first. Never throws for a peer's sake:

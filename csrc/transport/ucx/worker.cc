@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
-#include <cstdlib>
 #include <utility>
 
 #include "common/error.h"
@@ -21,9 +20,9 @@ constexpr unsigned kApiMajor = 1, kApiMinor = 13;
 // Rounds without an event before the thread sleeps: some microseconds, less than a sleep costs.
 constexpr int kIdleRounds = 32;
 constexpr auto kCloseTime = std::chrono::seconds(2);
-// Over TCP a message goes in segments of this size, each of them copied and handed to the kernel. UCX's own
-// 8 KiB cost twice the CPU time of a row; from here on more brings nothing, and buffers grow with it.
-constexpr const char* kTcpSegment = "256k";
+// How long a worker that ends goes on at least: the answer to a peer that is just connecting is then sent,
+// which UCX 1.13 must not find unsent when it destroys the worker.
+constexpr auto kSettleTime = std::chrono::milliseconds(10);
 
 [[noreturn]] void refuse(ErrorCode code, const std::string& what, ucs_status_t status) {
   throw Error(code, what + ": " + text_of(status));
@@ -35,12 +34,6 @@ void modify(ucp_config_t* config, const char* name, const std::string& value) {
     ucp_config_release(config);
     refuse(ErrorCode::kConfig, std::string("UCX takes no ") + name + "=" + value, status);
   }
-}
-
-// Another default than UCX's; what the user has set stays, and a library without that setting goes without.
-void prefer(ucp_config_t* config, const char* name, const char* value) {
-  if (std::getenv((std::string("UCX_") + name).c_str()) == nullptr)
-    static_cast<void>(ucp_config_modify(config, name, value));
 }
 
 }  // namespace
@@ -70,8 +63,6 @@ Worker::Worker(const WorkerConfig& config) {
     refuse(ErrorCode::kConfig, "UCX's settings cannot be read (look at the UCX_* variables)", status);
   modify(settings, "NET_DEVICES", config.devices);
   modify(settings, "TLS", config.tls);
-  prefer(settings, "TCP_TX_SEG_SIZE", kTcpSegment);
-  prefer(settings, "TCP_RX_SEG_SIZE", kTcpSegment);
 
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES;
@@ -234,10 +225,11 @@ void Worker::run() {
     }
   }
   // Closed endpoints let go of their sends in later rounds of progress, without an event to count.
-  const auto until = Clock::now() + kCloseTime;
-  for (int rounds = 0; rounds < kIdleRounds || (!closing_.empty() && Clock::now() < until); ++rounds) {
+  const auto ended = Clock::now();
+  while (Clock::now() < ended + kSettleTime || (!closing_.empty() && Clock::now() < ended + kCloseTime)) {
     ucp_worker_progress(worker_);
     reap();
+    std::this_thread::yield();
   }
 }
 

@@ -24,15 +24,18 @@ class FetchEngineTest : public testing::Test {
         transport->expose(PartId{part}, 0, rows_.data() + part * 50 * kRowBytes, 50, kRowBytes);
   }
 
+  // A route that failed is not tried again by default: the tests that want it say so.
   std::unique_ptr<FetchEngine> engine(bool with_fallback,
-                                      std::chrono::milliseconds deadline = std::chrono::seconds(30)) {
+                                      std::chrono::milliseconds deadline = std::chrono::seconds(30),
+                                      std::chrono::milliseconds pause = std::chrono::hours(1)) {
     std::vector<std::shared_ptr<Transport>> ladder{best_};
     if (with_fallback) ladder.push_back(fallback_);
     return std::make_unique<FetchEngine>(FetchConfig{.table = 0,
                                                      .row_bytes = kRowBytes,
                                                      .part_starts = {0, 50, 100, 150},
                                                      .routes = {{}, ladder, ladder},
-                                                     .deadline = deadline},
+                                                     .deadline = deadline,
+                                                     .pause = pause},
                                          [this](FetchEngine::FetchId id, FailurePtr error) {
                                            const std::lock_guard lock(mutex_);
                                            done_[id] = error;
@@ -86,6 +89,31 @@ TEST_F(FetchEngineTest, AFailingTransportGivesWayToTheNextAndStaysAside) {
   fallback_->inject({.fail = "this one too"});
   fetcher->fetch(2, gathers());
   EXPECT_NE(wait(2), nullptr);
+}
+
+TEST_F(FetchEngineTest, ATransportThatReachesThePeerAgainIsUsedAgain) {
+  const auto fetcher = engine(true, std::chrono::seconds(30), std::chrono::milliseconds(0));
+  best_->inject({.fail = "cable pulled"});
+  fetcher->fetch(1, gathers());
+  EXPECT_EQ(wait(1), nullptr);
+  for (const int part : {1, 2}) EXPECT_TRUE(fetcher->routes()[static_cast<std::size_t>(part)].fallback);
+  // Once it answers again, what the fallback would fail arrives.
+  best_->inject({});
+  fallback_->inject({.fail = "not asked"});
+  fetcher->fetch(2, gathers());
+  EXPECT_EQ(wait(2), nullptr);
+  EXPECT_TRUE(arrived());
+  for (const int part : {1, 2}) EXPECT_FALSE(fetcher->routes()[static_cast<std::size_t>(part)].fallback);
+}
+
+TEST_F(FetchEngineTest, OnlyThePeerThatDoesNotAnswerIsBlamed) {
+  const auto fetcher = engine(true, std::chrono::milliseconds(20));
+  best_->inject({.stall = true, .after = 1});
+  fetcher->fetch(1, gathers());
+  EXPECT_EQ(wait(1), nullptr);
+  EXPECT_TRUE(arrived());
+  EXPECT_FALSE(fetcher->routes()[1].fallback);
+  EXPECT_TRUE(fetcher->routes()[2].fallback);
 }
 
 TEST_F(FetchEngineTest, AStalledTransportMeetsTheDeadline) {
