@@ -85,7 +85,7 @@ void register_server(py::module_& m) {
                  .staging_bytes = staging_bytes,
                  .chunk_bytes = chunk_bytes,
                  .stall = std::chrono::nanoseconds(static_cast<std::int64_t>(stall_s * 1e9))};
-             return without_gil_at_the_end(std::make_unique<FeatureServer>(std::move(config)));
+             return without_gil_at_the_end(std::make_unique<FeatureServer>(config));
            }),
            py::kw_only(), py::arg("devices") = "", py::arg("tls") = "", py::arg("threads") = defaults.threads,
            py::arg("staging_bytes") = defaults.staging_bytes, py::arg("chunk_bytes") = defaults.chunk_bytes,

@@ -367,7 +367,7 @@ void Ucx::Impl::ask(Peer& peer, PartId number, Piece& piece, std::size_t rows) {
   if (UCS_PTR_IS_ERR(handle))
     peer.error = ucx::text_of(UCS_PTR_STATUS(handle));
   else if (handle != nullptr)
-    static_cast<void>(outgoing.release());  // `sent` deletes it
+    outgoing.release();  // NOLINT(bugprone-unused-return-value): `sent` deletes it
 }
 
 Ucx::Impl::Peer* Ucx::Impl::sender(const Request& request, const wire::Token& token) {
@@ -439,7 +439,7 @@ void Ucx::Impl::receive(const Arrival& arrival) {
   const ucs_status_ptr_t handle =
       ucp_am_recv_data_nbx(worker_.handle(), arrival.descriptor, request.out, request.bytes, &params);
   if (UCS_PTR_IS_PTR(handle))
-    static_cast<void>(receive.release());  // on_received deletes it
+    receive.release();  // NOLINT(bugprone-unused-return-value): on_received deletes it
   else
     received(arrival.request, UCS_PTR_IS_ERR(handle) ? UCS_PTR_STATUS(handle) : UCS_OK);
 }

@@ -337,7 +337,7 @@ void FeatureServer::Impl::drop(SessionId number) {
 
 // -- the face
 
-FeatureServer::FeatureServer(Config config) : impl_(std::make_unique<Impl>(config)) {}
+FeatureServer::FeatureServer(const Config& config) : impl_(std::make_unique<Impl>(config)) {}
 FeatureServer::~FeatureServer() = default;
 const std::vector<std::byte>& FeatureServer::address() const { return impl_->address(); }
 FeatureServer::RegionId FeatureServer::expose(const std::string& segment, std::size_t rows,

@@ -38,7 +38,7 @@ class FeatureServer {
   };
 
   // Throws Error(kConfig, kTransport, kOutOfMemory).
-  explicit FeatureServer(Config config);
+  explicit FeatureServer(const Config& config);
   ~FeatureServer();
 
   const std::vector<std::byte>& address() const;
