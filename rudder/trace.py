@@ -30,7 +30,7 @@ T     times        uint64 minibatch, three float32: seconds of sampling, waiting
 
 Ids keep their order, which some policies depend on. They are stored as one byte, the bytes per id; uint32,
 their count; then all lowest bytes, all second bytes and so on, each as uint32 length and zlib data, or as it
-is where the length equals the count. The high bytes repeat, the lowest are noise: 2.1 to 2.5 bytes an access
+is where the length equals the count. The high bytes repeat, the lowest are noise: 2.2 to 2.5 bytes an access
 (`benchmarks/record_bench.py`).
 
 A process that dies leaves a file that is readable up to its last whole frame.

@@ -110,6 +110,17 @@ def test_a_stopped_server_is_replaced_by_the_next_transport(job: Any) -> None:
     running.ended_well()
 
 
+def test_a_server_that_is_back_is_used_again(job: Any) -> None:
+    running = job("climbs_back", "ucx,kvstore", deadline=2.0)
+    server = running.server()
+    server.suspend()
+    running.say("go")
+    running.launcher.read_until(running.process, "away")
+    server.resume()
+    running.say("back")
+    running.ended_well()
+
+
 def test_a_trainer_without_the_secret_gets_nothing(job: Any) -> None:
     running = job("is_refused", "ucx,kvstore")
     running.say("go")

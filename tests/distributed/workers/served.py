@@ -81,6 +81,19 @@ def returns() -> None:
         return
 
 
+def climbs_back() -> None:
+    """The next transport while the server is away, the better one again when it is back."""
+    assert right(g, feats[ids])
+    assert feats.route_state()[1]["transport"] == "kvstore"
+    print("away", flush=True)
+    wait_for("back")
+    until = time.monotonic() + 90
+    while feats.route_state()[1]["transport"] != "ucx":
+        assert time.monotonic() < until
+        assert right(g, feats[ids])
+    assert right(g, feats[ids])
+
+
 def is_refused() -> None:
     """Without the job's secret no rows come by ucx; a ladder has the next transport."""
     assert feats.route_state()[1]["transport"] == "kvstore"
