@@ -37,7 +37,9 @@ staging_bytes_peak    most bytes of fetched rows that ever waited
 verified_rows         rows compared with the stock pull (``verify=``); differing_rows among them
 refused_decisions     controller answers that could not be used, since the start
 times_min             rows moved as a multiple of what Belady's MIN, which knows the future, would have
-                      moved with the same buffer; null where that is not known (yet) or nothing had to move
+                      moved with the same buffer; null where that is not known (yet) or nothing had to move.
+                      It can fall below 1: rows still staged for an earlier minibatch serve later ones for
+                      free, and MIN knows of a buffer alone
 times_min_error       standard error of its sampling (0: every id was in the sample); null where times_min is
 min_rows              rows that MIN would have moved, estimated from a sample of ids; see `rudder.gap`
 min_interval          interval that these are about: this one, or an earlier one where it was not computed in

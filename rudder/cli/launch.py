@@ -63,8 +63,8 @@ def launch(
         Optional[str], typer.Option(help="Record the trainers' accesses into this folder.")
     ] = None,
 ) -> None:
-    """Start servers, samplers and trainers of a DistDGL job; every line they write comes with its process's
-    name.
+    """Start servers, feature servers (where UCX is), samplers and trainers of a DistDGL job; every line they
+    write comes with its process's name.
 
     The script runs unmodified in every process. In its arguments, {ip_config}, {part_config} and {out}
     stand for paths of the job. Without --local and --ip-config, the job runs on the nodes of the SLURM

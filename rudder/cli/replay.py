@@ -30,7 +30,8 @@ def register(app: typer.Typer) -> None:
 def replay(
     traces: Annotated[list[str], typer.Argument(metavar="TRACE...", help="Trace files, or folders of them.")],
     policy: Annotated[
-        str, typer.Option(help="Policies, separated by commas; 'min', or 'expected', too.")
+        str,
+        typer.Option(help="Policies, by commas; also min, compulsory, static-oracle; or 'expected' alone."),
     ] = "",
     capacity: Annotated[
         str, typer.Option(help="Buffers: shares of the halo (25%), rows (9000) or memory (64MiB).")
@@ -39,7 +40,7 @@ def replay(
         str, typer.Option(help="Of lookahead: buffers of rows (4), or minibatches (16b); several.")
     ] = "",
     prior: Annotated[
-        str, typer.Option(help="Of lookahead: vip, degree, frequency, none, or an .npy file.")
+        str, typer.Option(help="Of lookahead: vip, degree, frequency, none (recency), or an .npy file.")
     ] = "",
     half_life: Annotated[
         Optional[int], typer.Option(help="Of --prior frequency, in minibatches; 0: never.")

@@ -208,7 +208,8 @@ def notes(report: dict[str, Any]) -> list[str]:
     if "shm" in report["transports"]:
         lines.append(
             "the hosts share this machine's memory, so no row crosses a wire: compare rows and bytes moved;"
-            " --transport kvstore pulls as stock does, --rate 1gbit (root) gives the hosts real links"
+            " --transport kvstore pulls as stock does, --transport ucx asks feature servers,"
+            " --rate 1gbit (root) gives the hosts real links"
         )
     return lines
 
