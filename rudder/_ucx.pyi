@@ -27,7 +27,7 @@ class UcxServer:
         threads: int = 2,
         staging_bytes: int = ...,
         chunk_bytes: int = ...,
-        stall_s: float = 30.0,
+        stall_s: float = 10.0,
     ) -> None:
         """``devices``, ``tls``: as UCX_NET_DEVICES and UCX_TLS; "" leaves UCX's own choice.
 

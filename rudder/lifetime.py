@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
+import os
 import sys
 import threading
 import time
@@ -78,6 +80,20 @@ def close_failed(seconds: float) -> None:
 def failing() -> bool:
     """Is the process ending because of an exception that nobody caught?"""
     return _failed or getattr(sys, "last_value", None) is not None
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: what was open is the parent's, whose threads are not here."""
+    global _lock
+    _lock = threading.Lock()
+    for kind in (_loaders, _tables, _connections):
+        for item in kind:
+            # Its end would wait for threads that only the parent has: it lives as long as the child.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(item))
+        kind.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _close(doomed: Iterable[Closable]) -> None:

@@ -89,7 +89,7 @@ void register_server(py::module_& m) {
            }),
            py::kw_only(), py::arg("devices") = "", py::arg("tls") = "", py::arg("threads") = defaults.threads,
            py::arg("staging_bytes") = defaults.staging_bytes, py::arg("chunk_bytes") = defaults.chunk_bytes,
-           py::arg("stall_s") = 30.0)
+           py::arg("stall_s") = 10.0)
       .def_property_readonly("address", [](const FeatureServer& self) { return as_bytes(self.address()); })
       .def(
           "expose",

@@ -1,6 +1,7 @@
 #include "fetch/probe.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <utility>
@@ -11,7 +12,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Tickets are unique among those of a transport. The fetch engines that may share it count up from 1.
-constexpr Ticket kFirstTicket = Ticket{1} << 62;
+std::atomic<Ticket> tickets{Ticket{1} << 62};
 
 }  // namespace
 
@@ -92,21 +93,21 @@ ProbeResult TransportProbe::run(std::span<const std::int64_t> rows, std::size_t 
   ProbeResult result{.elapsed = {}, .latencies = std::vector<std::chrono::nanoseconds>(requests)};
   std::size_t next = 0;
   std::size_t done = 0;
+  const Ticket first = tickets.fetch_add(requests, std::memory_order_relaxed);
   const auto began = Clock::now();
   auto ended = began;
   while (done < requests) {
     while (next < requests && next - done < in_flight) {
       submitted[next] = Clock::now();
-      config_.transport->submit(kFirstTicket + next, std::move(prepared[next]), arrivals);
+      config_.transport->submit(first + next, std::move(prepared[next]), arrivals);
       ++next;
     }
     const auto arrived = arrivals->take(config_.deadline);
-    if (arrived.empty())
-      give_up(kFirstTicket, kFirstTicket + next, ErrorCode::kDeadline, "no answer within the deadline");
+    if (arrived.empty()) give_up(first, first + next, ErrorCode::kDeadline, "no answer within the deadline");
     for (const auto& arrival : arrived) {
       if (arrival.status != CompletionStatus::kDone)
-        give_up(kFirstTicket, kFirstTicket + next, ErrorCode::kTransport, arrival.message);
-      const auto request = static_cast<std::size_t>(arrival.ticket - kFirstTicket);
+        give_up(first, first + next, ErrorCode::kTransport, arrival.message);
+      const auto request = static_cast<std::size_t>(arrival.ticket - first);
       result.latencies[request] = arrival.at - submitted[request];
       ended = std::max(ended, arrival.at);
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 from rudder.errors import ConfigError, TransportError
@@ -19,6 +21,18 @@ from rudder.serve.messages import NAME, Admitted, Denied, Enter, Message, Open, 
 #: Seconds for the whole way in, and for each answer later.
 PATIENCE_S = 5.0
 _READ_BYTES = 16 << 10
+
+
+# A forked child would otherwise keep sessions open that its parent ended.
+_open_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for sock in list(_open_sockets):
+        sock.close()  # of this process's descriptor alone: no shutdown
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class DoorClient:
@@ -44,6 +58,7 @@ class DoorClient:
         except OSError as error:
             raise TransportError(f"{self._who} cannot be reached: {error}", partition) from error
         try:
+            _open_sockets.add(self._sock)
             keep_alive(self._sock)
             self._prove(secret, until)
             answer = self._ask(Enter(partition, address), until)

@@ -59,7 +59,13 @@ def serving(settings: ServeSettings, secret: bytes) -> Iterator[Door]:
     Raises TransportError where UCX is not usable or the address cannot be had, ConfigError.
     """
     compiled = ucx.load()
-    options: dict[str, Any] = {"devices": ucx.devices(settings.address), "threads": settings.threads}
+    devices = ucx.devices(settings.address)
+    if not devices and "UCX_NET_DEVICES" not in os.environ:
+        raise ConfigError(
+            f"no network interface of this machine holds {settings.address} (an IPv4 address is needed), and "
+            "a feature server binds to no other; UCX_NET_DEVICES names one by hand"
+        )
+    options: dict[str, Any] = {"devices": devices, "threads": settings.threads}
     if settings.staging is not None:
         options["staging_bytes"] = parse_bytes(settings.staging)
     with closing(compiled.UcxServer(**options)) as rows:

@@ -26,6 +26,27 @@ raise ValueError("the script's own")
 """
 
 
+FORKS = """
+import os, sys
+import numpy as np
+from rudder import ArraySource, Options, Prefetcher
+
+table = Prefetcher(ArraySource(np.ones((10, 4)), [0, 5, 10]), Options(prior="none"))
+table[[9]]
+child = os.fork()
+if child == 0:
+    sys.exit(7)  # runs its exit functions, without the parent's threads
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert (np.asarray(table[[9]]) == 1).all()
+print("open still")
+"""
+
+
+def test_a_forked_child_leaves_what_is_open_to_its_parent() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "open still\n"), done.stderr
+
+
 def test_a_failed_script_leaves_a_summary_that_says_so(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -152,6 +152,7 @@ class Ucx::Impl {
   mutable std::mutex mutex_;
   std::map<PartId, Face> faces_;
   bool closed_ = false;
+  std::mutex ending_;  // one close at a time settles what is left
 
   ucx::Worker worker_;  // the last member: its thread uses the others
 };
@@ -250,6 +251,7 @@ void Ucx::Impl::close() {
     for (auto& [number, peer] : peers_) lose(number, "is closed", false);
   });
   // The thread has ended: nothing is written any more, whatever UCX still holds.
+  const std::lock_guard ending(ending_);
   for (auto& [ticket, job] : std::exchange(jobs_, {})) {
     job->receiving = 0;
     settle(job);
@@ -268,9 +270,12 @@ std::optional<Clock::time_point> Ucx::Impl::step() {
       due = std::min(due.value_or(job->cancel_due), job->cancel_due);
       continue;
     }
-    for (const auto& [id, request] : requests_)
-      if (request.job == job && request.receiving)
-        peers_[request.peer].error = "stopped in the middle of rows";
+    for (const auto& [id, request] : requests_) {
+      if (request.job != job || !request.receiving) continue;
+      // One that is being closed already needs no other reason.
+      if (Peer& peer = peers_[request.peer]; request.connection == peer.connection)
+        peer.error = "stopped in the middle of rows";
+    }
     job->cancel_due = now + kCancelTime;
   }
   for (auto& [number, peer] : peers_) {
@@ -296,7 +301,8 @@ std::string Ucx::Impl::refusal(const Gather& gather) const {
 }
 
 void Ucx::Impl::add(const JobPtr& job) {
-  jobs_.emplace(job->ticket, job);
+  if (!jobs_.emplace(job->ticket, job).second)
+    return job->sink->complete({job->ticket, CompletionStatus::kFailed, "the ticket is in use"});
   for (const Gather& gather : job->gathers)
     if (std::string why = refusal(gather); !why.empty()) return end(job, why);
   for (std::size_t i = 0; i < job->gathers.size(); ++i) {
@@ -500,6 +506,7 @@ void Ucx::Impl::settle(const JobPtr& job) {
 
 void Ucx::Impl::lose(PartId number, const std::string& why, bool tell) {
   Peer& peer = peers_[number];
+  peer.error.clear();  // of this connection, not of the next
   if (!peer.endpoint) return;
   {
     const std::lock_guard lock(mutex_);

@@ -21,13 +21,16 @@ GatherPool::GatherPool(std::size_t threads, std::size_t staging_bytes, std::size
   for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
 }
 
-GatherPool::~GatherPool() {
+GatherPool::~GatherPool() { stop(); }
+
+void GatherPool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 void GatherPool::open(std::uint64_t session) {
@@ -38,6 +41,7 @@ void GatherPool::open(std::uint64_t session) {
 void GatherPool::add(GatherJob job) {
   {
     const std::lock_guard lock(mutex_);
+    queued_rows_ += job.gather.rows.size();
     queues_.at(job.session).jobs.push_back(std::move(job));
   }
   wake_.notify_one();
@@ -49,12 +53,18 @@ std::size_t GatherPool::queued(std::uint64_t session) const {
   return it == queues_.end() ? 0 : it->second.jobs.size();
 }
 
+std::size_t GatherPool::queued_rows() const {
+  const std::lock_guard lock(mutex_);
+  return queued_rows_;
+}
+
 void GatherPool::drop(std::uint64_t session) {
   {
     const std::lock_guard lock(mutex_);
     const auto it = queues_.find(session);
     if (it == queues_.end()) return;
     it->second.open = false;
+    for (const GatherJob& job : it->second.jobs) queued_rows_ -= job.gather.rows.size();
     it->second.jobs.clear();
     forget_if_done(it);
   }
@@ -88,7 +98,8 @@ void GatherPool::forget_if_done(std::map<std::uint64_t, Queue>::iterator queue) 
 
 std::map<std::uint64_t, GatherPool::Queue>::iterator GatherPool::next() {
   if (free_.empty()) return queues_.end();
-  const std::size_t share = std::max<std::size_t>(1, chunks_ / queues_.size());
+  // Half at most: what one session holds and does not take must leave room for those who come later.
+  const std::size_t share = std::max<std::size_t>(1, chunks_ / std::max<std::size_t>(2, queues_.size()));
   const auto ready = [&](const auto& entry) {
     return !entry.second.jobs.empty() && entry.second.chunks < share;
   };
@@ -113,6 +124,7 @@ void GatherPool::work() {
     last_served_ = queue->first;
     GatherJob job = std::move(queue->second.jobs.front());
     queue->second.jobs.pop_front();
+    queued_rows_ -= job.gather.rows.size();
     ++queue->second.chunks;
     job.gather.out = free_.back();
     free_.pop_back();

@@ -1,4 +1,4 @@
-// Gathers rows of mapped tables into chunks of registered memory, on threads of its own, for a server that
+// Gathers rows of mapped tables into chunks of memory, on threads of its own, for a server that
 // answers many clients. Chunks are few, so they are shared out fairly: a client that takes its chunks slowly
 // holds its share and no more, and the others go on.
 //
@@ -46,6 +46,8 @@ class GatherPool {
   GatherPool(std::size_t threads, std::size_t staging_bytes, std::size_t chunk_bytes,
              std::function<void()> on_done);
   ~GatherPool();
+  // Ends the threads; `on_done` is not called any more. Chunks stay valid. Idempotent, not thread-safe.
+  void stop();
   GatherPool(const GatherPool&) = delete;
   GatherPool& operator=(const GatherPool&) = delete;
 
@@ -56,6 +58,8 @@ class GatherPool {
   void add(GatherJob job);
   // Jobs not yet gathered.
   std::size_t queued(std::uint64_t session) const;
+  // Row numbers of all jobs not yet gathered, of all sessions.
+  std::size_t queued_rows() const;
   // Forgets what is queued. What is being gathered still comes out of take_done, and its chunk must be given
   // back.
   void drop(std::uint64_t session);
@@ -87,6 +91,7 @@ class GatherPool {
   std::condition_variable wake_;
   std::map<std::uint64_t, Queue> queues_;
   std::uint64_t last_served_ = 0;
+  std::size_t queued_rows_ = 0;
   std::vector<std::byte*> free_;
   std::vector<GatherJob> done_;
   bool stop_ = false;

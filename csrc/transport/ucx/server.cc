@@ -94,6 +94,7 @@ class FeatureServer::Impl {
   std::map<std::tuple<std::string, std::size_t, std::size_t, std::size_t>, RegionId> by_segment_;
   std::vector<std::shared_ptr<const Region>> regions_;
   std::vector<SessionId> dismissed_;
+  std::mutex ending_;
 
   ucx::GatherPool pool_;  // outlives the worker, which sends from its chunks
   ucx::Worker worker_;
@@ -171,6 +172,8 @@ void FeatureServer::Impl::close() {
   worker_.stop([this] {
     while (!sessions_.empty()) drop(sessions_.begin()->first);
   });
+  const std::lock_guard lock(ending_);
+  pool_.stop();  // its threads wake the worker, which must still be there
 }
 
 ucs_status_t FeatureServer::Impl::on_request(void* self, const void* header, std::size_t header_length,
@@ -193,7 +196,11 @@ ucs_status_t FeatureServer::Impl::on_request(void* self, const void* header, std
     ++me.refused_;
     return UCS_OK;
   }
-  me.take(session->second, std::move(*request));
+  try {
+    me.take(session->second, std::move(*request));
+  } catch (const std::exception&) {  // out of memory: nothing may be thrown through UCX
+    ++me.refused_;
+  }
   return UCS_OK;
 }
 
@@ -214,6 +221,8 @@ void FeatureServer::Impl::take(Session& session, wire::Request request) {
   if (pool_.queued(h.session) >= wire::kMaxRequests)
     return refuse(h.session, h.request,
                   "more than " + std::to_string(wire::kMaxRequests) + " requests are waiting");
+  if (pool_.queued_rows() + h.rows > wire::kMaxQueuedRows)
+    return refuse(h.session, h.request, "the server has too many rows to gather for all its clients");
   pool_.add({.session = h.session,
              .request = h.request,
              .region = table->second,
@@ -317,8 +326,10 @@ void FeatureServer::Impl::on_sent(void* request, ucs_status_t, void* user_data) 
 
 void FeatureServer::Impl::sent(const Outgoing& outgoing) {
   if (const auto it = sessions_.find(outgoing.session); it != sessions_.end()) {
-    it->second.taken = Clock::now();
-    if (outgoing.is_refusal) --it->second.refusals;
+    if (outgoing.is_refusal)
+      --it->second.refusals;
+    else
+      it->second.taken = Clock::now();
   }
   if (outgoing.is_refusal) return;
   rows_ += outgoing.job.gather.rows.size();

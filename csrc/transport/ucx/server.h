@@ -29,7 +29,7 @@ class FeatureServer {
     std::size_t threads = 2;                            // that gather rows
     std::size_t staging_bytes = std::size_t{32} << 20;  // chunks gathered and not yet sent, of all clients
     std::size_t chunk_bytes = std::size_t{512} << 10;
-    std::chrono::nanoseconds stall{std::chrono::seconds(30)};  // a client that takes nothing for so long goes
+    std::chrono::nanoseconds stall{std::chrono::seconds(10)};  // a client that takes nothing for so long goes
   };
   struct Stats {
     std::uint64_t requests = 0, rows = 0, bytes = 0;

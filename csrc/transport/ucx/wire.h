@@ -31,7 +31,8 @@ inline constexpr unsigned kRefusal = 3;
 // Bounds what a client can make the server hold: row numbers of a request, and requests not yet answered.
 inline constexpr std::uint32_t kMaxRows = 16384;
 inline constexpr std::size_t kMaxRequests = 256;
-inline constexpr std::size_t kMaxMessage = 512;  // bytes of a refusal's text
+inline constexpr std::size_t kMaxQueuedRows = std::size_t{32} << 20;  // of all clients of a server
+inline constexpr std::size_t kMaxMessage = 512;                       // bytes of a refusal's text
 
 using Token = std::array<std::byte, 16>;
 

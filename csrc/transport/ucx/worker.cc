@@ -20,6 +20,7 @@ constexpr unsigned kApiMajor = 1, kApiMinor = 13;
 // Rounds without an event before the thread sleeps: some microseconds, less than a sleep costs.
 constexpr int kIdleRounds = 32;
 constexpr auto kCloseTime = std::chrono::seconds(2);
+constexpr std::size_t kMaxAddress = 4096;  // ours have some hundred bytes
 // How long a worker that ends goes on at least: the answer to a peer that is just connecting is then sent,
 // which UCX 1.13 must not find unsent when it destroys the worker.
 constexpr auto kSettleTime = std::chrono::milliseconds(10);
@@ -42,10 +43,18 @@ std::string text_of(ucs_status_t status) { return ucs_status_string(status); }
 
 Endpoint::Endpoint(Worker& worker, std::span<const std::byte> address, OnError on_error)
     : on_error_(std::move(on_error)) {
+  // UCX reads an address without knowing its length, and stops the process at one of another format. The low
+  // half of the first byte is that format; zeros behind a cut address end what is read of it.
+  constexpr std::byte kFormat{0x0f};
+  if (address.size() < 8 || address.size() > kMaxAddress ||
+      (address.front() & kFormat) != (worker.address().front() & kFormat))
+    throw Error(ErrorCode::kTransport, std::to_string(address.size()) + " bytes that are no address of UCX");
+  std::vector<std::byte> padded(address.begin(), address.end());
+  padded.resize(address.size() + kMaxAddress);
   ucp_ep_params_t params{};
   params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
                       UCP_EP_PARAM_FIELD_ERR_HANDLER;
-  params.address = reinterpret_cast<const ucp_address_t*>(address.data());
+  params.address = reinterpret_cast<const ucp_address_t*>(padded.data());
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler = {&Endpoint::failed, this};
   if (const auto status = ucp_ep_create(worker.handle(), &params, &endpoint_); status != UCS_OK)
@@ -237,7 +246,11 @@ void Worker::sleep(std::optional<Clock::time_point> due) {
   // An endpoint that closes gives no event: look again soon.
   if (!closing_.empty())
     due = std::min(due.value_or(Clock::time_point::max()), Clock::now() + std::chrono::milliseconds(1));
-  if (ucp_worker_arm(worker_) != UCS_OK) return;  // something has come meanwhile
+  if (const auto armed = ucp_worker_arm(worker_); armed == UCS_ERR_BUSY) {
+    return;  // something has come meanwhile
+  } else if (armed != UCS_OK) {
+    due = std::min(due.value_or(Clock::time_point::max()), Clock::now() + std::chrono::milliseconds(1));
+  }
   int timeout = -1;
   if (due) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(*due - Clock::now()).count();

@@ -266,3 +266,13 @@ def test_settings_that_cannot_work() -> None:
     for wrong in ({"partition": -1}, {"port": -1}, {"threads": 0}):
         with pytest.raises(ConfigError, match="must be at least"):
             ServeSettings(**{"partition": 0, "address": "127.0.0.1", **wrong})
+
+
+def test_an_address_that_no_interface_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UCX_NET_DEVICES", raising=False)
+    for address in ("192.0.2.77", "::1"):
+        with (
+            pytest.raises(ConfigError, match="no network interface"),
+            serving(ServeSettings(partition=0, address=address), SECRET.encode()),
+        ):
+            pass

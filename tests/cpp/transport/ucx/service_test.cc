@@ -231,6 +231,36 @@ TEST_P(UcxTest, ManySmallGathersAtOnceStayWithinTheServersBounds) {
   EXPECT_EQ(server_->stats().refused, 0u);
 }
 
+TEST(Ucx, WhatIsNoAddressIsRefused) {
+  FeatureServer server({.worker = kLoopback});
+  std::mt19937_64 random(5);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::byte> garbage(random() % 300);
+    for (auto& byte : garbage) byte = static_cast<std::byte>(random());
+    // Of the right format it is UCX's to judge, and only members of the job get there.
+    if (!garbage.empty()) garbage[0] = (server.address()[0] ^ std::byte{0x05}) & std::byte{0x0f};
+    EXPECT_THROW(server.admit(static_cast<std::uint64_t>(round), {}, garbage), Error);
+  }
+  EXPECT_THROW(server.admit(1, {}, std::vector<std::byte>(100'000, server.address()[0])), Error);
+  EXPECT_EQ(server.stats().sessions, 0u);
+}
+
+TEST(Ucx, ATicketInUseFails) {
+  Ucx transport({.worker = kLoopback, .on_lost = nullptr});
+  FeatureServer server({.worker = kLoopback});
+  server.admit(1, {}, transport.address());
+  transport.connect(kPeer, server.address(), 1, {});
+  transport.open(kPeer, 3, 1, 1);
+  server.dismiss(1);
+  const auto sink = std::make_shared<Sink>(), again = std::make_shared<Sink>();
+  std::byte out{};
+  transport.submit(7, {{kPeer, 3, {0}, 1, &out}}, sink);  // never answered
+  transport.submit(7, {{kPeer, 3, {0}, 1, &out}}, again);
+  EXPECT_NE(again->wait(7).message.find("in use"), std::string::npos);
+  transport.cancel(7);
+  EXPECT_EQ(sink->completions(), 0u);
+}
+
 TEST(Ucx, SettingsThatCannotWorkAreTypedErrors) {
   EXPECT_THROW(Ucx({.worker = {"no-such-device0", "tcp"}, .on_lost = nullptr}), Error);
   EXPECT_THROW(Ucx({.worker = kLoopback, .in_flight_bytes = 10, .chunk_bytes = 20, .on_lost = nullptr}),
