@@ -21,10 +21,6 @@ constexpr unsigned kApiMajor = 1, kApiMinor = 13;
 constexpr int kIdleRounds = 32;
 constexpr auto kCloseTime = std::chrono::seconds(2);
 constexpr std::size_t kMaxAddress = 4096;  // ours have some hundred bytes
-// How long a worker that ends goes on at least: the answer to a peer that is just connecting is then sent,
-// which UCX 1.13 must not find unsent when it destroys the worker.
-constexpr auto kSettleTime = std::chrono::milliseconds(10);
-
 [[noreturn]] void refuse(ErrorCode code, const std::string& what, ucs_status_t status) {
   throw Error(code, what + ": " + text_of(status));
 }
@@ -107,8 +103,11 @@ Worker::Worker(const WorkerConfig& config) {
 
 Worker::~Worker() {
   stop(nullptr);
-  ucp_worker_destroy(worker_);
-  ucp_cleanup(context_);
+  // One that never came to rest is left behind: lost memory, where UCX might stop the process.
+  if (quiet_) {
+    ucp_worker_destroy(worker_);
+    ucp_cleanup(context_);
+  }
   ::close(wake_fd_);
 }
 
@@ -233,12 +232,28 @@ void Worker::run() {
       idle = kIdleRounds / 2;  // woken for one thing: look less long for the next
     }
   }
-  // Closed endpoints let go of their sends in later rounds of progress, without an event to count.
-  const auto ended = Clock::now();
-  while (Clock::now() < ended + kSettleTime || (!closing_.empty() && Clock::now() < ended + kCloseTime)) {
+  settle();
+}
+
+void Worker::settle() {
+  // Closed endpoints let go of their sends in later rounds of progress, and a peer that is just connecting is
+  // owed an answer: UCX 1.13 stops the process when a worker is destroyed that has one left to send.
+  quiet_ = false;
+  const auto until = Clock::now() + kCloseTime;
+  while (!quiet_ && Clock::now() < until) {
     ucp_worker_progress(worker_);
     reap();
-    std::this_thread::yield();
+    ucp_request_param_t params{};
+    const ucs_status_ptr_t flush = ucp_worker_flush_nbx(worker_, &params);
+    if (!UCS_PTR_IS_PTR(flush)) {
+      quiet_ = closing_.empty();
+      continue;
+    }
+    while (ucp_request_check_status(flush) == UCS_INPROGRESS && Clock::now() < until) {
+      ucp_worker_progress(worker_);
+      std::this_thread::yield();
+    }
+    ucp_request_free(flush);
   }
 }
 

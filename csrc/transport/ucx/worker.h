@@ -90,6 +90,8 @@ class Worker {
   void run();
   void run_tasks();
   void reap();
+  // The thread's end: until nothing is under way any more, or time is up.
+  void settle();
   void sleep(std::optional<Clock::time_point> due);
 
   ucp_context_h context_ = nullptr;
@@ -99,6 +101,7 @@ class Worker {
   std::vector<std::byte> address_;
   Step step_;
   std::vector<Closing> closing_;  // owned by the thread
+  bool quiet_ = true;             // nothing under way: may be destroyed. Set by the thread at its end.
 
   std::mutex mutex_;
   std::vector<Task> tasks_;
