@@ -222,6 +222,5 @@ void register_prefetcher(py::module_& m) {
       .def("route_state", &route_state)
       .def("memory", &memory)
       .def("drain_record", &drain_record)
-      .def(
-          "close", [](Held& self) { (*self).close(); }, py::call_guard<py::gil_scoped_release>());
+      .def("close", [](Held& self) { (*self).close(); }, py::call_guard<py::gil_scoped_release>());
 }

@@ -22,7 +22,7 @@ Segment::Segment(const std::string& name, std::size_t offset, std::size_t bytes)
   if (fd < 0)
     throw Error(ErrorCode::kTransport,
                 "shared memory " + path + " cannot be opened: " + std::strerror(errno));
-  struct stat info {};
+  struct stat info{};
   const bool known = fstat(fd, &info) == 0;
   const bool enough = known && static_cast<std::size_t>(info.st_size) >= wanted;
   void* base = MAP_FAILED;
