@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rudder.bench.result import FetchResult
-from rudder.errors import ConfigError
+from rudder.pictures import check
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-def check(path: Path) -> None:
-    """Raise ConfigError where `draw` could not write ``path``."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib: pip install matplotlib")
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise ConfigError(f"--plot {path}: name a .png, .pdf or .svg file")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--plot {path}: there is no folder {path.absolute().parent}")
 
 
 def draw(results: Sequence[FetchResult], path: Path) -> None:

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
-if TYPE_CHECKING:
-    from rudder.bench.result import Report
+from rudder.cli.output import show
 
 # --quick: one batch and one small request, long enough to see that everything works.
 _QUICK_ROWS, _QUICK_SECONDS, _QUICK_REPEATS = (1000, 20_000), 0.2, 3
@@ -92,10 +90,12 @@ def fetch(
     machines, --server prints the name of a file with a secret; give a copy to the other one in
     RUDDER_SECRET_FILE (or its text in RUDDER_SECRET), and run --connect there.
     """
-    from rudder.bench import plot as picture
+    from rudder.bench import table
+    from rudder.bench.plot import draw
     from rudder.bench.run import run
     from rudder.bench.settings import FetchSettings, parse_counts, parse_names, parse_places, parse_sizes
     from rudder.errors import ConfigError
+    from rudder.pictures import check
 
     if sum((server, connect is not None, link is not None)) > 1:
         raise ConfigError("--server, --connect and --link exclude one another")
@@ -109,7 +109,7 @@ def fetch(
     if json_file not in (None, "-") and not Path(str(json_file)).absolute().parent.is_dir():
         raise ConfigError(f"--json {json_file}: there is no such folder")  # before minutes of work
     if plot is not None:
-        picture.check(plot)
+        check(plot)
     places = parse_places(connect) if connect is not None else []
     counts = parse_counts(peers, "--peers") if peers else (len(places) or 1,)
     if places and max(counts) > len(places):
@@ -129,8 +129,10 @@ def fetch(
     )
     report = run(settings, link=link, connect=places, clients=clients, tell=_tell)
     if plot is not None:
-        picture.draw(report.results, plot)
-    _show(report, json_file)
+        draw(report.results, plot)
+    found = [each.as_json() for each in report.results] + [each.as_json() for each in report.crowds]
+    shown = table.of_crowds(report.crowds) if report.crowds else table.of_results(report.results)
+    show(found, [shown], json_file, report.notes)
     if not report.verified:
         typer.echo("rudder: bytes differ from what was stored: do not trust this transport here", err=True)
         raise typer.Exit(1)
@@ -153,22 +155,3 @@ def _serve(address: str | None, port: int) -> None:
 def _tell(words: str) -> None:
     if sys.stderr.isatty():
         typer.echo(f"{words} ...", err=True)
-
-
-def _show(report: Report, json_file: str | None) -> None:
-    from rudder.bench import table
-
-    found = [each.as_json() for each in report.results] + [each.as_json() for each in report.crowds]
-    text = json.dumps(found, indent=2) + "\n"
-    if json_file == "-":
-        typer.echo(text, nl=False)
-        return
-    if json_file is not None:
-        Path(json_file).write_text(text, encoding="utf-8")
-    from rich.console import Console
-
-    # Into a file or a pipe, whole lines.
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table.of_crowds(report.crowds) if report.crowds else table.of_results(report.results))
-    for note in report.notes:
-        console.print(f"- {note}", style="dim", highlight=False, markup=False)

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from rudder.cli.output import show
 
+if TYPE_CHECKING:
     from rudder.replay.settings import Request
 
 # A policy of the command line alone: compare with an expected.csv.
@@ -158,9 +155,10 @@ def _replay(
     plot: Path | None,
     json_file: str | None,
 ) -> None:
+    from rudder.pictures import check
     from rudder.replay import table
     from rudder.replay.load import load_case
-    from rudder.replay.plot import check, draw
+    from rudder.replay.plot import draw
     from rudder.replay.run import replay_files
     from rudder.replay.trainers import replay_trainers
 
@@ -177,7 +175,7 @@ def _replay(
     tables = [table.of_outcomes(outcomes)]
     if len(outcomes) > 2:
         tables.append(table.of_summary(outcomes))
-    _show([outcome.as_json() for outcome in outcomes], tables, json_file)
+    show([outcome.as_json() for outcome in outcomes], tables, json_file)
 
 
 def _expected(paths: list[Path], jobs: int, json_file: str | None) -> None:
@@ -185,7 +183,7 @@ def _expected(paths: list[Path], jobs: int, json_file: str | None) -> None:
     from rudder.replay.expected import compare_files
 
     found, left = compare_files(paths, jobs)
-    _show([each.as_json() for each in found], [table.of_comparisons(found)], json_file)
+    show([each.as_json() for each in found], [table.of_comparisons(found)], json_file)
     differing = sum(not each.within for each in found)
     typer.echo(f"{len(found)} rows replayed, {differing} differ by more than allowed", err=True)
     if left:
@@ -193,20 +191,3 @@ def _expected(paths: list[Path], jobs: int, json_file: str | None) -> None:
         typer.echo(f"{len(left)} rows not replayed: there is no such mode ({names})", err=True)
     if differing:
         raise typer.Exit(1)
-
-
-def _show(found: list[dict[str, Any]], tables: Sequence[Table], json_file: str | None) -> None:
-    text = json.dumps(found, indent=2) + "\n"
-    if json_file == "-":
-        typer.echo(text, nl=False)
-        return
-    if json_file is not None:
-        Path(json_file).write_text(text, encoding="utf-8")
-    from rich.console import Console
-
-    # Into a file or a pipe, whole lines.
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    for number, table in enumerate(tables):
-        if number:
-            console.print()
-        console.print(table)

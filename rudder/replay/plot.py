@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rudder.errors import ConfigError
+from rudder.pictures import check
 from rudder.replay.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -16,16 +15,6 @@ if TYPE_CHECKING:
 
 # Series: name -> x -> values of all traces, whose median is drawn.
 Series = dict[str, dict[Any, list[float]]]
-
-
-def check(path: Path) -> None:
-    """Raise ConfigError where `draw` could not write ``path``."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib: pip install matplotlib")
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise ConfigError(f"--plot {path}: name a .png, .pdf or .svg file")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--plot {path}: there is no folder {path.absolute().parent}")
 
 
 def draw(outcomes: Sequence[Outcome], path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ class Job:
     def server(self) -> psutil.Process:
         return feature_server(self.launcher, 1)
 
+    def goes_and_comes_back(self, away: Callable[[Any], None], back: Callable[[Any], None]) -> None:
+        server = self.server()
+        away(server)
+        self.say("go")
+        self.launcher.read_until(self.process, "away")
+        back(server)
+        self.say("back")
+        self.ended_well()
+
     def ended_well(self) -> str:
         output, _ = self.process.communicate(timeout=150)
         assert self.process.returncode == 0, self.seen + output
@@ -94,13 +104,7 @@ def test_a_killed_server_without_another_transport_is_a_typed_error(job: Any) ->
 
 def test_a_stopped_server_misses_the_deadline_and_comes_back(job: Any) -> None:
     running = job("returns", "ucx", deadline=2.0, within=12.0)
-    server = running.server()
-    server.suspend()
-    running.say("go")
-    running.launcher.read_until(running.process, "away")
-    server.resume()
-    running.say("back")
-    running.ended_well()
+    running.goes_and_comes_back(psutil.Process.suspend, psutil.Process.resume)
 
 
 def test_a_stopped_server_is_replaced_by_the_next_transport(job: Any) -> None:
@@ -112,13 +116,7 @@ def test_a_stopped_server_is_replaced_by_the_next_transport(job: Any) -> None:
 
 def test_a_server_that_is_back_is_used_again(job: Any) -> None:
     running = job("climbs_back", "ucx,kvstore", deadline=2.0)
-    server = running.server()
-    server.suspend()
-    running.say("go")
-    running.launcher.read_until(running.process, "away")
-    server.resume()
-    running.say("back")
-    running.ended_well()
+    running.goes_and_comes_back(psutil.Process.suspend, psutil.Process.resume)
 
 
 def test_a_trainer_without_the_secret_gets_nothing(job: Any) -> None:
@@ -214,13 +212,7 @@ def link(process: psutil.Process, state: str) -> None:
 @pytest.mark.usefixtures("shaped")
 def test_a_link_that_is_cut_and_restored(job: Any) -> None:
     running = job("returns", "ucx", "--netns", deadline=3.0, within=15.0)
-    server = running.server()
-    link(server, "down")
-    running.say("go")
-    running.launcher.read_until(running.process, "away")
-    link(server, "up")
-    running.say("back")
-    running.ended_well()
+    running.goes_and_comes_back(lambda server: link(server, "down"), lambda server: link(server, "up"))
 
 
 @pytest.mark.slow

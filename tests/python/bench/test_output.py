@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rudder import pictures
 from rudder.bench import plot
 from rudder.bench.result import CrowdResult, FetchResult, Report
 from rudder.errors import ConfigError
@@ -70,4 +71,4 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_written_is_refused_early(tmp_path: Path, name: str) -> None:
     pytest.importorskip("matplotlib")
     with pytest.raises(ConfigError, match="--plot"):
-        plot.check(tmp_path / name)
+        pictures.check(tmp_path / name)
