@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rudder.integrations import dgl_compat as _dgl_compat
 
 if TYPE_CHECKING:
-    from rudder.agent import Controller, DefaultController, RuleController
+    from rudder.agent import Controller, DefaultController, Evidence, RuleController
     from rudder.errors import (
         ArenaError,
         ClosedError,
@@ -47,7 +47,7 @@ __version__ = "0.1.0"
 # Name -> module that defines it.
 _HOME = {
     **dict.fromkeys(("AttachedTensor", "attach", "prefetch"), "rudder.integrations.dgl"),
-    **dict.fromkeys(("Controller", "DefaultController", "RuleController"), "rudder.agent"),
+    **dict.fromkeys(("Controller", "DefaultController", "Evidence", "RuleController"), "rudder.agent"),
     **dict.fromkeys(("ArraySource", "FeatureSource", "pull_routes"), "rudder.source"),
     **dict.fromkeys(
         (
@@ -83,6 +83,7 @@ __all__ = [
     "Controller",
     "DeadlineError",
     "DefaultController",
+    "Evidence",
     "FeatureSource",
     "FormatError",
     "IdError",

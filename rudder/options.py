@@ -44,7 +44,7 @@ class Options:
     prior: PriorLike = OWN
     #: The plan to start with; its `prior` is overruled by the option of that name.
     plan: Plan = field(default_factory=Plan)
-    #: "default", "rule", or an object with ``decide(metrics) -> Plan``.
+    #: "default", "rule", or an object with ``decide(evidence) -> Plan``.
     controller: ControllerLike = "default"
     #: Seconds until a fetch that got no answer fails (and the fallback transport is tried, where there is
     #: one).

@@ -4,7 +4,7 @@ A plan holds for one interval; a controller answers with the next one at each in
 is short and canonical (every plan has exactly one), so that a language model can write it and a grammar can
 list it::
 
-    v1 w=4 d=2 m=100 p=vip h=0 b=0 i=32 r=1
+    v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100
 
 ===  ==============  =============================================================  =================
 key  field           meaning                                                        values
@@ -13,12 +13,15 @@ w    `window`        sample ahead until so many buffers of remote requests wait 
 d    `depth`         minibatches fetched ahead of the one in use                    1 to 64
 m    `buffer_share`  percent of the memory given to buffered rows; the rest goes    10 to 100, by 5
                      to the waiting blocks, on top of the loader's own bound
+s    `share`         percent of its own memory that this trainer takes; what one gives   25 to 200, by 5
+                     up another trainer of the host may take
 p    `prior`         worth of a row beyond the window                               `PRIORS`
 h    `half_life`     minibatches after which an access counts half ("frequency");   0 to 65536
                      0: never
 b    `rebuild`       compute the prior anew before the next interval                0, 1
 i    `interval`      minibatches until the next decision                            4 to 4096, by 4
 r    `replace`       the paper's yes or no to replacement in the next interval      0, 1
+f    `fraction`      percent of the buffer that one replacement may exchange        5 to 100, by 5
 ===  ==============  =============================================================  =================
 """
 
@@ -35,23 +38,28 @@ from rudder.errors import ConfigError
 PRIORS = ("vip", "degree", "frequency", "given", "none")
 
 _VERSION = "v1"
-_KEYS = {
+#: Fields by their letter in the text form, in its order.
+KEYS = {
     "w": "window",
     "d": "depth",
     "m": "buffer_share",
+    "s": "share",
     "p": "prior",
     "h": "half_life",
     "b": "rebuild",
     "i": "interval",
     "r": "replace",
+    "f": "fraction",
 }
 # low, high, step of every number.
 BOUNDS: dict[str, tuple[float, float, float]] = {
     "window": (0, 16, 0.25),  # beyond 4 buffers the row count no longer falls; 16 leaves room to see that
     "depth": (1, 64, 1),  # more than 64 minibatches of staged rows would be a second buffer
     "buffer_share": (10, 100, 5),
+    "share": (25, 200, 5),
     "half_life": (0, 65536, 1),
     "interval": (4, 4096, 4),  # below 4 minibatches an interval's rates are noise
+    "fraction": (5, 100, 5),
 }
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
@@ -63,11 +71,13 @@ class Plan:
     window: float = 4.0
     depth: int = 2
     buffer_share: int = 100
+    share: int = 100
     prior: str = "vip"
     half_life: int = 0
     rebuild: bool = False
     interval: int = 32
     replace: bool = True
+    fraction: int = 100
 
     def __post_init__(self) -> None:
         """Check every field; whole numbers are taken as either int or float."""
@@ -86,7 +96,7 @@ class Plan:
 
     def __str__(self) -> str:
         """The canonical text form."""
-        return " ".join([_VERSION, *(f"{key}={_write(getattr(self, name))}" for key, name in _KEYS.items())])
+        return " ".join([_VERSION, *(f"{key}={written(getattr(self, name))}" for key, name in KEYS.items())])
 
     @classmethod
     def parse(cls, text: str) -> Plan:
@@ -95,9 +105,9 @@ class Plan:
         if words[0] != _VERSION:
             raise ConfigError(f"plan text {text!r}: must start with {_VERSION!r}")
         pairs = [word.partition("=") for word in words[1:]]
-        if [key for key, _, _ in pairs] != list(_KEYS):
-            raise ConfigError(f"plan text {text!r}: must give {' '.join(_KEYS)}, each once, in this order")
-        plan = cls(**{_KEYS[key]: _read(_KEYS[key], value) for key, _, value in pairs})
+        if [key for key, _, _ in pairs] != list(KEYS):
+            raise ConfigError(f"plan text {text!r}: must give {' '.join(KEYS)}, each once, in this order")
+        plan = cls(**{KEYS[key]: _read(KEYS[key], value) for key, _, value in pairs})
         if str(plan) != text:
             raise ConfigError(f"plan text {text!r}: is not canonical; write {str(plan)!r}")
         return plan
@@ -119,7 +129,8 @@ def nearest(name: str, value: Any) -> Any:
     return min(max(round(value / step) * step, low), high)
 
 
-def _write(value: float | int | bool | str) -> str:
+def written(value: float | int | bool | str) -> str:
+    """A field as the text form has it."""
     if isinstance(value, str):
         return value
     number = float(value)

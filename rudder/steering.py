@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from rudder.agent.controller import Controller
+from rudder.agent.evidence import Evidence
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 
@@ -22,11 +23,14 @@ class Steering:
         self.controller = controller
         self.plan = plan
         self.refused = 0
+        self._previous: IntervalMetrics | None = None
 
     def step(self, metrics: IntervalMetrics) -> Plan:
         """The next interval's plan: the controller's, or the last good one where that cannot be used."""
+        evidence = Evidence(metrics, previous=self._previous)
+        self._previous = metrics
         try:
-            answer = self.controller.decide(metrics)
+            answer = self.controller.decide(evidence)
         except Exception as error:
             self.refuse(f"raised {type(error).__name__}: {error}")
             return self.plan

@@ -1,12 +1,22 @@
-"""Controllers: they read an interval's metrics and write the next interval's plan.
+"""Controllers: they read the evidence of an interval and write the next interval's plan.
 
-`controller.py` is the contract, `default.py` changes nothing, `rule.py` adapts window and depth to measured
-stall. A controller that asks a language model belongs beside them, as one more file over the same contract.
+`controller.py` is the contract, `evidence.py` what they know, `space.py` what they may choose, `prompt.py`
+both as text for models. `default.py` changes nothing, `rule.py` adapts window and depth to measured stall.
 Nothing here needs the compiled core.
 """
 
 from rudder.agent.controller import Controller, make_controller
 from rudder.agent.default import DefaultController
+from rudder.agent.evidence import Decision, Evidence
 from rudder.agent.rule import RuleController
+from rudder.agent.space import Space
 
-__all__ = ["Controller", "DefaultController", "RuleController", "make_controller"]
+__all__ = [
+    "Controller",
+    "Decision",
+    "DefaultController",
+    "Evidence",
+    "RuleController",
+    "Space",
+    "make_controller",
+]

@@ -1,11 +1,11 @@
-"""The contract of a controller: one interval's metrics in, the next interval's plan out."""
+"""The contract of a controller: the evidence of one interval in, the next interval's plan out."""
 
 from __future__ import annotations
 
 from typing import Protocol, Union, runtime_checkable
 
+from rudder.agent.evidence import Evidence
 from rudder.errors import ConfigError
-from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 
 
@@ -13,14 +13,16 @@ from rudder.plan import Plan
 class Controller(Protocol):
     """Steers one attached tensor.
 
-    `decide` is called on the trainer's thread at the end of every interval, so it must return quickly: a
-    controller that thinks for long does so elsewhere and answers `metrics.plan` (no change) until it is done.
+    `decide` is called on the trainer's thread at the end of every interval, so it must return quickly: one
+    that thinks for long does so elsewhere and answers `evidence.plan` (no change) until it is done.
     Whatever it raises or wrongly returns is counted, and the last good plan stays. A prior is computed anew,
     also on the trainer's thread, only where the answer says `rebuild`, which the plan in force never says.
+    Controllers of a name choose inside `evidence.space`; an object may answer any plan. One that has a method
+    `close()` is closed with the tensor.
     """
 
-    def decide(self, metrics: IntervalMetrics) -> Plan:
-        """The plan for the next interval; `metrics.plan` is the one in force."""
+    def decide(self, evidence: Evidence) -> Plan:
+        """The plan for the next interval; `evidence.plan` is the one in force."""
         ...
 
 
@@ -39,5 +41,5 @@ def make_controller(which: ControllerLike) -> Controller:
             raise ConfigError(f"controller {which!r}: use {', '.join(named)}, or an object with decide()")
         return named[which]()
     if not callable(getattr(which, "decide", None)):
-        raise ConfigError(f"controller {which!r} has no method decide(metrics) -> Plan")
+        raise ConfigError(f"controller {which!r} has no method decide(evidence) -> Plan")
     return which

@@ -5,13 +5,13 @@ A prior counted in the run is kept up to date, at every interval's end.
 
 from __future__ import annotations
 
-from rudder.metrics import IntervalMetrics
+from rudder.agent.evidence import Evidence
 from rudder.plan import Plan
 
 
 class DefaultController:
     """Answers the plan in force. The baseline that every other controller must beat."""
 
-    def decide(self, metrics: IntervalMetrics) -> Plan:
+    def decide(self, evidence: Evidence) -> Plan:
         """No change."""
-        return metrics.plan.but(rebuild=metrics.plan.prior == "frequency")
+        return evidence.plan.but(rebuild=evidence.plan.prior == "frequency")

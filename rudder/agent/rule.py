@@ -13,6 +13,7 @@ less than a quarter and the window has been cut, give back half a buffer.
 
 from __future__ import annotations
 
+from rudder.agent.evidence import Evidence
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 
@@ -40,8 +41,9 @@ class RuleController:
         self._trial_steps = 0
         self._trial_stall = 0.0
 
-    def decide(self, metrics: IntervalMetrics) -> Plan:
+    def decide(self, evidence: Evidence) -> Plan:
         """The plan for the next interval."""
+        metrics = evidence.metrics
         if metrics.seconds_wall <= 0.0:
             return metrics.plan
         return metrics.plan.but(

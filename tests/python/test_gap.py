@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rudder import ArraySource, IntervalMetrics, Options, Plan, Prefetcher
+from rudder import ArraySource, Evidence, Options, Plan, Prefetcher
 from rudder._core import offline_optimum
 from rudder.gap import GapMeter
 from rudder.metrics import total
@@ -153,8 +153,8 @@ def test_dropped_minibatches_do_not_count() -> None:
 class Keep:
     """The default one may change the buffer by how long the run waited."""
 
-    def decide(self, metrics: IntervalMetrics) -> Plan:
-        return metrics.plan
+    def decide(self, evidence: Evidence) -> Plan:
+        return evidence.plan
 
 
 def run(folder: Path, **options: object) -> tuple[list[list[int]], dict[str, object]]:

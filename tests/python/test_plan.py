@@ -45,17 +45,17 @@ def test_any_other_text_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "v2 w=4 d=2 m=100 p=vip h=0 b=0 i=32 r=1",
-        "w=4 d=2 m=100 p=vip h=0 b=0 i=32 r=1",
-        "v1 w=4.0 d=2 m=100 p=vip h=0 b=0 i=32 r=1",
-        "v1 w=4 d=2 m=100 p=vip h=0 b=0 i=32",
-        "v1 w=4 d=2 m=100 p=vip h=0 b=0 i=32 r=1 ",
-        "v1 w=4 d=2 m=100 p=vip h=0 b=0 i=32 r=yes",
-        "v1 d=2 w=4 m=100 p=vip h=0 b=0 i=32 r=1",
-        "v1 w=4 w=4 m=100 p=vip h=0 b=0 i=32 r=1",
-        "v1 w=4 d=02 m=100 p=vip h=0 b=0 i=32 r=1",
-        "v1 w=17 d=2 m=100 p=vip h=0 b=0 i=32 r=1",
-        "v1 w=4 d=2 m=100 p=best h=0 b=0 i=32 r=1",
+        "v2 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100",
+        "w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100",
+        "v1 w=4.0 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100",
+        "v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1",
+        "v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100 ",
+        "v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=yes f=100",
+        "v1 d=2 w=4 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100",
+        "v1 w=4 w=4 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100",
+        "v1 w=4 d=02 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100",
+        "v1 w=17 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100",
+        "v1 w=4 d=2 m=100 s=100 p=best h=0 b=0 i=32 r=1 f=100",
     ],
 )
 def test_near_misses_are_refused(text: str) -> None:
@@ -94,4 +94,4 @@ def test_but_brings_numbers_to_the_nearest_allowed_value() -> None:
 
 
 def test_the_default_text_is_stable() -> None:
-    assert str(Plan()) == "v1 w=4 d=2 m=100 p=vip h=0 b=0 i=32 r=1"
+    assert str(Plan()) == "v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100"

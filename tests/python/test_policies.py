@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rudder import ArraySource, IntervalMetrics, Options, Plan, PolicySettings, Prefetcher, _core
+from rudder import ArraySource, Evidence, Options, Plan, PolicySettings, Prefetcher, _core
 from rudder.errors import ConfigError
 from rudder.replay import Outcome, Request, Window, find_traces, load_case, replay_case
 from rudder.trace import Call, TraceFile
@@ -119,8 +119,8 @@ def test_a_static_policy_wants_its_prior(policy: str) -> None:
 
 def test_a_plan_cannot_make_it_another_policy() -> None:
     class Wrong:
-        def decide(self, metrics: IntervalMetrics) -> Plan:
-            return metrics.plan.but(prior="degree")
+        def decide(self, evidence: Evidence) -> Plan:
+            return evidence.plan.but(prior="degree")
 
     with Prefetcher(
         source(), Options(policy="static-vip", controller=Wrong(), plan=Plan(interval=4))
@@ -223,9 +223,9 @@ class Says:
         self.answer = answer
         self.replaced: list[int] = []
 
-    def decide(self, metrics: IntervalMetrics) -> Plan:
-        self.replaced.append(metrics.rows_replaced)
-        return metrics.plan.but(replace=self.answer)
+    def decide(self, evidence: Evidence) -> Plan:
+        self.replaced.append(evidence.metrics.rows_replaced)
+        return evidence.plan.but(replace=self.answer)
 
 
 def test_with_a_period_of_0_the_controller_decides() -> None:

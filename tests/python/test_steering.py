@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rudder import ArraySource, IntervalMetrics, Options, Plan, Prefetcher
+from rudder import ArraySource, Evidence, IntervalMetrics, Options, Plan, Prefetcher
 from rudder.agent import make_controller
 from rudder.errors import ConfigError
 from rudder.frequency import FrequencyPrior
@@ -21,9 +21,9 @@ class Scripted:
         self.answers = list(answers)
         self.seen: list[IntervalMetrics] = []
 
-    def decide(self, metrics: IntervalMetrics) -> Plan:
-        self.seen.append(metrics)
-        answer = self.answers.pop(0) if self.answers else metrics.plan
+    def decide(self, evidence: Evidence) -> Plan:
+        self.seen.append(evidence.metrics)
+        answer = self.answers.pop(0) if self.answers else evidence.plan
         if isinstance(answer, Exception):
             raise answer
         return answer  # type: ignore[no-any-return]

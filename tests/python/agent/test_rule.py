@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rudder.agent.evidence import Evidence
 from rudder.agent.rule import DEEPEST, NARROWEST, WIDEST, RuleController
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
@@ -26,7 +27,7 @@ def drive(controller: RuleController, stalls: list[float], plan: Plan, waiting: 
     plans = []
     for stall in stalls:
         metrics = replace(BASE, plan=plan, seconds_stalled_fetching=stall, waiting_bytes=waiting)
-        plan = controller.decide(metrics)
+        plan = controller.decide(Evidence(metrics))
         plans.append(plan)
     return plans
 
@@ -72,5 +73,5 @@ def test_a_cut_window_grows_back_when_there_is_memory() -> None:
 
 def test_an_interval_without_time_or_buffer_changes_nothing() -> None:
     controller = RuleController()
-    assert controller.decide(replace(BASE, seconds_wall=0.0)) == Plan()
-    assert controller.decide(replace(BASE, capacity_rows=0, waiting_bytes=10**9)).window == 4.0
+    assert controller.decide(Evidence(replace(BASE, seconds_wall=0.0))) == Plan()
+    assert controller.decide(Evidence(replace(BASE, capacity_rows=0, waiting_bytes=10**9))).window == 4.0
