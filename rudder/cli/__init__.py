@@ -19,6 +19,7 @@ SUBCOMMANDS = (
     "launch",
     "serve",
     "partition",
+    "prior",
     "replay",
     "bench",
     "doctor",

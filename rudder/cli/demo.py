@@ -6,11 +6,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -130,7 +128,7 @@ def _run(settings: DemoSettings, folder: Path) -> tuple[Parts, Run, Run]:
     with Screen() as screen:
         parts = prepare(settings, screen.stage)
         screen.partitions_ready("from the cache" if parts.cached else f"made in {parts.seconds:.0f} s")
-        _forward_signals(stop)
+        stop.on_signals()
         for variant in job.VARIANTS:
             screen.begin(variant)
             try:
@@ -150,14 +148,6 @@ def _run(settings: DemoSettings, folder: Path) -> tuple[Parts, Run, Run]:
                 raise
             screen.end(variant)
     return parts, runs[0], runs[1]
-
-
-def _forward_signals(stop: StopRequest) -> None:
-    def handler(number: int, frame: FrameType | None) -> None:
-        stop.set(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, handler)
 
 
 def _show(found: dict[str, object]) -> None:

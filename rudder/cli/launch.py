@@ -3,11 +3,7 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import signal
 import sys
-from types import FrameType
 from typing import Annotated, Optional
 
 import typer
@@ -15,8 +11,9 @@ import typer
 from rudder.errors import ConfigError
 from rudder.launch.events import Line
 from rudder.launch.job import JobResult, StopRequest
+from rudder.launch.place import Place
 from rudder.launch.plan import Job
-from rudder.launch.start import DEFAULT_MASTER_PORT, run_ip_config, run_local, run_namespaces, run_slurm
+from rudder.launch.start import DEFAULT_MASTER_PORT
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +34,7 @@ def launch(
     ip_config: Annotated[Optional[str], typer.Option(help="Run over ssh on the hosts of this file.")] = None,
     trainers: Annotated[int, typer.Option(help="Trainers per host.")] = 1,
     samplers: Annotated[int, typer.Option(help="Sampler processes per trainer.")] = 0,
-    servers: Annotated[int, typer.Option(help="DGL servers per host.")] = 1,
+    servers: Annotated[int, typer.Option(help="DGL servers per host; 0 for a script without any.")] = 1,
     port: Annotated[Optional[int], typer.Option(help="First port of each host's servers.")] = None,
     master_port: Annotated[
         int, typer.Option(help="Port of torch.distributed on the first host.")
@@ -84,34 +81,19 @@ def launch(
         out=out,
         record=record,
     )
+    place = Place(
+        local=local,
+        ip_config=ip_config,
+        port=port,
+        master_port=master_port,
+        ssh=ssh,
+        python=python,
+        netns=netns,
+        rate=rate,
+    )
     stop = StopRequest()
-    _forward_signals(stop)
-    if (netns or rate) and local is None:
-        raise ConfigError("--netns and --rate shape the links of --local hosts: add --local HOSTS")
-    if local is not None and ip_config is not None:
-        raise ConfigError("--local and --ip-config exclude each other")
-    if local is not None and (netns or rate):
-        result = run_namespaces(job, local, rate=rate, on_line=_show, stop=stop)
-    elif local is not None:
-        result = run_local(job, local, port=port, on_line=_show, stop=stop)
-    elif ip_config is not None:
-        if port is not None:
-            raise ConfigError("with --ip-config, ports stand behind the addresses in the file")
-        result = run_ip_config(
-            job,
-            ip_config,
-            ssh=shlex.split(ssh),
-            python=python,
-            master_port=master_port,
-            on_line=_show,
-            stop=stop,
-        )
-    elif os.environ.get("SLURM_JOB_NODELIST"):
-        result = run_slurm(job, port=port, python=python, master_port=master_port, on_line=_show, stop=stop)
-    else:
-        raise ConfigError(
-            "where should the job run? --local HOSTS, --ip-config FILE, or inside a SLURM allocation"
-        )
+    stop.on_signals()
+    result = place.run(job, _show, stop)
     _report(result)
     raise typer.Exit(result.exit_code)
 
@@ -121,14 +103,6 @@ def _parse_env(pairs: list[str]) -> dict[str, str]:
         if "=" not in pair:
             raise ConfigError(f"--env wants KEY=VALUE, got {pair!r}")
     return dict(pair.split("=", 1) for pair in pairs)
-
-
-def _forward_signals(stop: StopRequest) -> None:
-    def handler(number: int, frame: FrameType | None) -> None:
-        stop.set(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, handler)
 
 
 def _show(line: Line) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
+from rudder.cli.parts import FANOUT_HELP, parse_fanouts, parts_table
+
 if TYPE_CHECKING:
     import typer
 
@@ -27,9 +29,7 @@ def register(app: typer.Typer) -> None:
         ),
         out: str = typer.Option(..., "--out", "-o", help="Folder for the partitions."),
         parts: int = typer.Option(2, "--parts", "-p", help="Partitions, one per host."),
-        fanout: str = typer.Option(
-            "10,25", "--fanout", help="Neighbours per hop, as NeighborSampler takes them."
-        ),
+        fanout: str = typer.Option("10,25", "--fanout", help=FANOUT_HELP),
         batch_size: int = typer.Option(1000, "--batch-size", help="Seeds per minibatch of a trainer."),
         trainers: int = typer.Option(1, "--trainers", help="Trainers per host."),
         method: str = typer.Option("metis", "--method", help="metis or random."),
@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
         from rudder.graphs import load_graph
         from rudder.partition import partition_graph
 
-        fanouts = _numbers(fanout)
+        fanouts = parse_fanouts(fanout)
         with _stages(quiet=json_file == "-") as on_stage:
             on_stage("loading the graph")
             report = partition_graph(
@@ -91,27 +91,12 @@ def register(app: typer.Typer) -> None:
 def print_report(report: PartitionReport) -> None:
     """The table at the end of the command."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("part", "nodes", "halo", "in-edges", "from halo", "train", "remote rows/minibatch"):
-        table.add_column(heading, justify="right")
-    for part in report.parts:
-        share = part.in_edges_from_halo / part.in_edges if part.in_edges else 0.0
-        table.add_row(
-            str(part.part),
-            f"{part.nodes:,}",
-            f"{part.halo_nodes:,}",
-            f"{part.in_edges:,}",
-            f"{share:.1%}",
-            f"{part.train_nodes:,}",
-            f"{part.remote_rows_per_minibatch:,.0f}",
-        )
     console = Console()
     console.print(
         f"{report.graph_name}: {report.num_nodes:,} nodes, {report.num_edges:,} edges, {report.method}"
     )
-    console.print(table)
+    console.print(parts_table(report.parts))
     console.print(f"{sum(report.seconds.values()):.1f} s; wrote {report.part_config}", soft_wrap=True)
 
 
@@ -126,14 +111,3 @@ def _stages(*, quiet: bool) -> Iterator[Callable[[str], None]]:
     # A console with a file of its own: DGL's prints are caught by swapping sys.stdout; this one must not be.
     with Console(file=sys.stderr).status("...") as status:
         yield status.update
-
-
-def _numbers(text: str) -> list[int]:
-    from rudder.errors import ConfigError
-
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError:
-        raise ConfigError(
-            f"--fanout {text!r}: give numbers separated by commas, one per hop, e.g. 10,25"
-        ) from None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rudder.errors import ConfigError, FormatError
 from rudder.graphs.graph import TEST, TRAIN, VALIDATION, Graph
 from rudder.vip.formula import Relation
-from rudder.vip.layout import NodeLayout
+from rudder.vip.layout import NodeLayout, read_layout
 from rudder.vip.shard import PartitionEdges
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,11 @@ MASKS = {TRAIN: "train_mask", VALIDATION: "val_mask", TEST: "test_mask"}
 
 @dataclass(frozen=True)
 class Written:
-    """Partition files just written: their config, and the typed ids (new numbering) of the train nodes."""
+    """Partition files just written: their config, and per partition and node type the typed ids (new
+    numbering) of the train nodes that it owns."""
 
     part_config: Path
-    train: Mapping[str, NDArray[np.int64]]
+    train: Sequence[Mapping[str, NDArray[np.int64]]]
 
 
 def to_dgl(graph: Graph) -> Any:
@@ -98,11 +99,27 @@ def write_partitions(
     log.debug("dgl.distributed.partition_graph:\n%s", printed.getvalue())
     if not isinstance(node_ids, Mapping):
         node_ids = {graph.ntypes[0]: node_ids}
-    train = {
-        ntype: np.flatnonzero(mask.bool()[node_ids[ntype]].numpy()).astype(np.int64)
-        for ntype, mask in masks.items()
+    part_config = out_dir / f"{name}.json"
+    layout = read_layout(part_config)
+    train: list[dict[str, NDArray[np.int64]]] = [{} for _ in range(parts)]
+    for ntype, mask in masks.items():
+        ids = np.flatnonzero(mask.bool()[node_ids[ntype]].numpy()).astype(np.int64)
+        cuts = np.searchsorted(ids, layout.typed_starts(ntype)[1:-1])
+        for own, piece in zip(train, np.split(ids, cuts)):
+            own[ntype] = piece
+    return Written(part_config, train)
+
+
+def read_train_nodes(part_config: str | Path, part: int, layout: NodeLayout) -> dict[str, NDArray[np.int64]]:
+    """Typed ids of the train nodes that a partition owns, per node type that has a mask, from its files."""
+    dgl, _ = _dgl()
+    data = dgl.distributed.load_partition_feats(str(part_config), part, load_edges=False)[0]
+    mask = MASKS[TRAIN]
+    return {
+        ntype: np.flatnonzero(data[f"{ntype}/{mask}"].bool().numpy()) + layout.typed_starts(ntype)[part]
+        for ntype in layout.ntypes
+        if f"{ntype}/{mask}" in data
     }
-    return Written(out_dir / f"{name}.json", train)
 
 
 def read_partition_edges(part_config: str | Path, part: int, layout: NodeLayout) -> PartitionEdges:

@@ -88,6 +88,11 @@ class StopRequest:
         """First call: forward the signal to the trainers and give them time. Second call: kill at once."""
         self.signals.append(number)
 
+    def on_signals(self) -> None:
+        """Let SIGINT, SIGTERM and SIGHUP of this process ask. Call it on the main thread."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda received, frame: self.set(received))
+
 
 class JobRun:
     """One run over machines that were started with `emit` as their outlet."""

@@ -53,7 +53,7 @@ class Job:
     part_config: str
     trainers: int = 1  # per host
     samplers: int = 0  # per trainer
-    servers: int = 1  # per host
+    servers: int = 1  # per host; 0 for a script that does without DGL's
     feature_servers: bool = True  # one per host, where UCX is
     feature_threads: int = 2  # that gather rows, in each
     graph_format: str = "csc"
@@ -68,7 +68,7 @@ class Job:
         for what, count, least in (
             ("trainers", self.trainers, 1),
             ("samplers", self.samplers, 0),
-            ("servers", self.servers, 1),
+            ("servers", self.servers, 0),
             ("feature threads", self.feature_threads, 1),
             ("hosts", hosts, 1),
         ):
@@ -145,9 +145,11 @@ def plan_processes(
     fill = {"{part_config}": job.part_config, "{out}": job.out or ""}
     args = [_fill(arg, fill) for arg in job.args]
     planned: list[Process] = []
+    of_host: dict[int, dict[str, str]] = {}
     for host in hosts:
         visible = [h.number for h in hosts] if shared_memory else [host.number]
-        common = {
+        of_host[host.number] = common = {
+            **job.env,
             "RUDDER_HOST": str(host.number),
             "RUDDER_LOCAL_HOSTS": ",".join(map(str, visible)),
             "DGL_IP_CONFIG": IP_CONFIG,
@@ -164,7 +166,6 @@ def plan_processes(
             # One thread: a server answers one request at a time, and shares its machine with the trainers.
             env = {
                 "OMP_NUM_THREADS": "1",
-                **job.env,
                 **common,
                 "DGL_ROLE": "server",
                 "DGL_SERVER_ID": str(server),
@@ -177,13 +178,10 @@ def plan_processes(
         if features is not None:
             planned.append(features.process(host, job))
     for host in hosts:
-        base = next(p.env for p in planned if p.host == host.number)
         for i in range(job.trainers):
             rank = host.number * job.trainers + i
             env = {
-                key: value for key, value in base.items() if key not in ("DGL_SERVER_ID", "OMP_NUM_THREADS")
-            }
-            env |= {
+                **of_host[host.number],
                 "DGL_ROLE": "client",
                 "DGL_DIST_MODE": "distributed",
                 "DGL_GROUP_ID": "0",

@@ -8,39 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Union
 
-import numpy as np
-
 from rudder.errors import ConfigError
 from rudder.graphs.graph import Graph
 from rudder.graphs.synthesise import complete
 from rudder.integrations.dgl_partition import is_dgl_graph, read_partition_edges, to_dgl, write_partitions
-from rudder.partition.prior_file import PriorInfo, prior_path, save_prior
+from rudder.partition.prior import PartReport, TrainedWith, prior_steps
 from rudder.partition.target import make_room, move_into
-from rudder.vip.formula import HopFanout, hops
+from rudder.vip.formula import HopFanout
 from rudder.vip.layout import read_layout
-from rudder.vip.seeds import split_evenly, train_hash
-from rudder.vip.shard import PartitionEdges, run_in_process, vip_steps
+from rudder.vip.shard import run_in_process
 
 METHODS = ("metis", "random")
 SELF_LOOPS = ("keep", "drop", "add")
 # The graph itself, a DGLGraph, is typed Any because DGL is optional.
 AnyGraph = Union[Graph, Any]
-
-
-@dataclass(frozen=True)
-class PartReport:
-    """One partition in numbers.
-
-    remote_rows_per_minibatch: expected, of all trainers of the host together: the sum of remote nodes' VIP.
-    """
-
-    part: int
-    nodes: int
-    halo_nodes: int
-    in_edges: int
-    in_edges_from_halo: int
-    train_nodes: int
-    remote_rows_per_minibatch: float
 
 
 @dataclass(frozen=True)
@@ -99,7 +80,7 @@ def partition_graph(
 
     Raises ConfigError for settings that cannot work. Until it returns, out_dir holds no part config.
     """
-    fanouts = hops(fanouts)[::-1]
+    trained_with = TrainedWith(fanouts, batch_size, trainers).plain()
     _check(parts=parts, batch_size=batch_size, trainers=trainers, feature_dim=feature_dim)
     for key, value, known in (("method", method, METHODS), ("self_loops", self_loops, SELF_LOOPS)):
         if value not in known:
@@ -136,24 +117,18 @@ def partition_graph(
         )
         watch.stage("computing the VIP prior")
         layout = read_layout(written.part_config)
-        seeds = split_evenly(written.train, layout)
-        edges = [read_partition_edges(written.part_config, p, layout) for p in range(parts)]
-        priors = run_in_process(
-            [vip_steps(edges[p], seeds[p], fanouts, batch_size, trainers) for p in range(parts)]
-        )
-        watch.stage("writing")
-        fingerprint = train_hash(written.train)
-        for p, prior in enumerate(priors):
-            info = PriorInfo(
-                fanouts=fanouts,
-                batch_size=batch_size,
-                trainers=trainers,
-                train_hash=fingerprint,
-                part=p,
-                num_parts=parts,
+        steps = [
+            prior_steps(
+                written.part_config,
+                read_partition_edges(written.part_config, p, layout),
+                written.train[p],
+                layout,
+                trained_with,
             )
-            by_type = {ntype: layout.typed(prior, ntype) for ntype in layout.ntypes}
-            save_prior(prior_path(written.part_config, p), by_type, info)
+            for p in range(parts)
+        ]
+        reports = run_in_process(steps)
+        watch.stage("writing")
         move_into(staging, Path(out_dir))
     watch.stop()
     return PartitionReport(
@@ -162,26 +137,11 @@ def partition_graph(
         num_nodes=dgl_graph.num_nodes(),
         num_edges=dgl_graph.num_edges(),
         method=method,
-        fanouts=fanouts,
+        fanouts=list(trained_with.fanouts),
         batch_size=batch_size,
         trainers=trainers,
         seconds=watch.seconds,
-        parts=[_part_report(edges[p], len(seeds[p]), priors[p]) for p in range(parts)],
-    )
-
-
-def _part_report(edges: PartitionEdges, train_nodes: int, prior: Any) -> PartReport:
-    own = slice(edges.first, edges.first + edges.num_own)
-    return PartReport(
-        part=edges.part,
-        nodes=edges.num_own,
-        halo_nodes=len(edges.halo),
-        in_edges=sum(len(relation.indices) for relation in edges.relations),
-        in_edges_from_halo=sum(
-            int(np.count_nonzero(relation.indices >= edges.num_own)) for relation in edges.relations
-        ),
-        train_nodes=train_nodes,
-        remote_rows_per_minibatch=float(prior.sum(dtype=np.float64) - prior[own].sum(dtype=np.float64)),
+        parts=reports,
     )
 
 

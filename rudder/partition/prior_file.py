@@ -59,7 +59,10 @@ def prior_path(part_config: str | Path, part: int) -> Path:
 
 
 def save_prior(path: str | Path, by_type: Mapping[str, NDArray[np.float32]], info: PriorInfo) -> None:
-    """Write a prior (float32 per node of each type), sparse where that is smaller."""
+    """Write a prior (float32 per node of each type), sparse where that is smaller.
+
+    A prior that lies there already is replaced at once: nobody finds half a file.
+    """
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -75,7 +78,9 @@ def save_prior(path: str | Path, by_type: Mapping[str, NDArray[np.float32]], inf
         if ids.nbytes + 4 * len(ids) < values.nbytes:
             arrays[f"ids_{t}"], values = ids, values[ids]
         arrays[f"values_{t}"] = values
-    np.savez(path, **arrays)
+    new = Path(path).with_suffix(".new.npz")
+    np.savez(new, **arrays)
+    new.replace(path)
 
 
 def read_prior(path: str | Path) -> tuple[dict[str, NDArray[np.float32]], PriorInfo]:

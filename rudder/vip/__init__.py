@@ -5,6 +5,7 @@ from rudder.vip.layout import NodeLayout, read_layout
 from rudder.vip.shard import (
     Exchange,
     PartitionEdges,
+    Steps,
     degree_prior,
     run_in_process,
     run_over,
@@ -18,6 +19,7 @@ __all__ = [
     "NodeLayout",
     "PartitionEdges",
     "Relation",
+    "Steps",
     "degree_prior",
     "read_layout",
     "run_in_process",

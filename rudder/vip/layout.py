@@ -57,8 +57,12 @@ class NodeLayout:
 
     def count(self, ntype: str) -> int:
         """Nodes of one type."""
+        return int(self.typed_starts(ntype)[-1])
+
+    def typed_starts(self, ntype: str) -> NDArray[np.int64]:
+        """int64 [parts + 1]: partition p owns the typed ids in [starts[p], starts[p + 1])."""
         ranges = self._ranges_of(ntype)
-        return int((ranges[:, 1] - ranges[:, 0]).sum())
+        return np.concatenate([[0], np.cumsum(ranges[:, 1] - ranges[:, 0])]).astype(np.int64)
 
     def typed(self, values: NDArray[Any], ntype: str) -> NDArray[Any]:
         """The entries of one type of an array over all nodes, by typed id."""
@@ -67,7 +71,7 @@ class NodeLayout:
     def whole_ids(self, ids: NDArray[np.integer], ntype: str) -> NDArray[np.int64]:
         """Whole-graph ids of typed ids. Raises IdError for ids that do not exist."""
         ranges = self._ranges_of(ntype)
-        ends = np.cumsum(ranges[:, 1] - ranges[:, 0])
+        ends = self.typed_starts(ntype)[1:]
         ids = np.asarray(ids, dtype=np.int64)
         if len(ids) and (ids.min() < 0 or ids.max() >= ends[-1]):
             raise IdError(

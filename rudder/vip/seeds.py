@@ -10,28 +10,40 @@ from numpy.typing import NDArray
 
 from rudder.distinct import distinct
 from rudder.vip.layout import NodeLayout
+from rudder.vip.shard import Steps
 
 
-def split_evenly(train: Mapping[str, NDArray[np.integer]], layout: NodeLayout) -> list[NDArray[np.int64]]:
-    """Whole-graph ids of each partition's train nodes, as ``dgl.distributed.node_split`` deals them out.
+def deal_evenly(
+    own: Mapping[str, NDArray[np.integer]], layout: NodeLayout, part: int
+) -> Steps[tuple[NDArray[np.int64], str]]:
+    """One partition's part of dealing out the train nodes, as ``dgl.distributed.node_split`` does.
 
-    train: typed ids per node type. node_split gives every partition equally many of a type (to one) in the
-    order of typed ids, so a few at the seams belong to a neighbour's trainers.
+    own: typed ids, per node type, of the train nodes that the partition owns.
+
+    Returns whole-graph ids of the train nodes of this partition's trainers, and a short fingerprint of the
+    whole train set, whatever its order. node_split gives every partition equally many of a type (to one) in
+    the order of typed ids, so a few at the seams belong to a neighbour's trainers.
     """
-    shares: list[list[NDArray[np.int64]]] = [[] for _ in range(layout.num_parts)]
-    for ntype, ids in train.items():
-        whole = layout.whole_ids(distinct(ids), ntype)
-        for share, piece in zip(shares, np.array_split(whole, layout.num_parts)):
-            share.append(piece)
-    empty = np.zeros(0, dtype=np.int64)
-    return [np.concatenate([empty, *share]) for share in shares]
-
-
-def train_hash(train: Mapping[str, NDArray[np.integer]]) -> str:
-    """Short fingerprint of a train set (typed ids per node type), whatever the order of its ids."""
+    shares = [np.zeros(0, dtype=np.int64)]
     digest = hashlib.sha256()
-    for ntype in sorted(train):
-        ids = distinct(train[ntype]).astype("<i8")
-        digest.update(f"{ntype}:{len(ids)}:".encode())
-        digest.update(ids.tobytes())
-    return digest.hexdigest()[:16]
+    for ntype in layout.ntypes:
+        ids = distinct(own.get(ntype, np.zeros(0, dtype=np.int64)))
+        met = yield [np.array([len(ids), _mixed_sum(ids)])] * layout.num_parts
+        counts, sums = np.stack(met).T
+        digest.update(f"{ntype}:{counts.sum()}:{sums.sum()}:".encode())
+        # Equal shares, the first few one larger; this partition's ids begin at place `first` of the order.
+        each, larger = divmod(int(counts.sum()), layout.num_parts)
+        ends = np.cumsum([each + (p < larger) for p in range(layout.num_parts)])
+        first = int(counts[:part].sum())
+        whole = layout.whole_ids(ids, ntype)
+        shares += yield np.split(whole, np.clip(ends[:-1] - first, 0, len(whole)))
+    return np.concatenate(shares), digest.hexdigest()[:16]
+
+
+def _mixed_sum(ids: NDArray[np.int64]) -> np.int64:
+    """The sum, modulo 2**64, of the ids' splitmix64: sums of parts add up to that of the whole."""
+    x = ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    mixed: np.int64 = (x ^ (x >> np.uint64(31))).sum().astype(np.int64)
+    return mixed

@@ -16,7 +16,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,11 @@ from rudder.errors import ConfigError, FormatError
 from rudder.vip.formula import HopFanout, Relation, add_log_misses, fanout_of, hops, include, seed_probability
 
 Message = NDArray[Any]
-# Yields one array for each partition, receives one from each, returns float32 [nodes of the whole graph].
-VipSteps = Generator[list[Message], list[Message], NDArray[np.float32]]
+T = TypeVar("T")
+# Yields one array for each partition, receives one from each; all partitions yield equally often.
+Steps = Generator[list[Message], list[Message], T]
+# Returns float32 [nodes of the whole graph].
+VipSteps = Steps[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,10 @@ def _fingerprint(outward: Sequence[HopFanout]) -> float:
     return float(zlib.crc32(repr(outward).encode()))
 
 
-def run_in_process(steps: Sequence[VipSteps]) -> list[NDArray[np.float32]]:
-    """Run the coroutines of all partitions in this process; returns each one's VIP over the whole graph."""
+def run_in_process(steps: Sequence[Steps[T]]) -> list[T]:
+    """Run the coroutines of all partitions in this process; returns what each one returns."""
     outgoing = [next(step) for step in steps]
-    results: list[NDArray[np.float32]] = []
+    results: list[T] = []
     while not results:
         incoming = [[sent[p] for sent in outgoing] for p in range(len(steps))]
         outgoing = []
@@ -146,7 +149,7 @@ def run_in_process(steps: Sequence[VipSteps]) -> list[NDArray[np.float32]]:
     return results
 
 
-def run_over(exchange: Exchange, steps: VipSteps) -> NDArray[np.float32]:
+def run_over(exchange: Exchange, steps: Steps[T]) -> T:
     """Run one partition's coroutine against its peers, over an exchange. Collective; blocks."""
     outgoing = next(steps)
     while True:
@@ -154,7 +157,7 @@ def run_over(exchange: Exchange, steps: VipSteps) -> NDArray[np.float32]:
         try:
             outgoing = steps.send(incoming)
         except StopIteration as stop:
-            result: NDArray[np.float32] = stop.value
+            result: T = stop.value
             return result
 
 

@@ -7,16 +7,15 @@ import shutil
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import pytest
 
 from rudder.errors import ConfigError
 from rudder.graphs import Graph, generate, save_npz
-from rudder.partition import load_prior, partition_graph, read_prior
+from rudder.partition import TrainedWith, load_prior, make_prior, partition_graph, read_prior
 from rudder.vip import NodeLayout, Relation, read_layout, vip
-from rudder.vip.seeds import split_evenly, train_hash
 
 dgl = pytest.importorskip("dgl", reason="needs the dgl extra")
 torch = pytest.importorskip("torch")
@@ -69,6 +68,12 @@ def node_data(part_config: Path, key: str) -> np.ndarray:
     return torch.cat(pieces).numpy()
 
 
+def split_evenly(train: dict[str, np.ndarray], layout: NodeLayout) -> list[np.ndarray]:
+    """Whole-graph ids of the train nodes of each partition's trainers."""
+    by_type = [np.array_split(layout.whole_ids(ids, ntype), PARTS) for ntype, ids in train.items()]
+    return [np.concatenate(shares) for shares in zip(*by_type)]
+
+
 def in_edges(src: np.ndarray, dst: np.ndarray, num_nodes: int, name: str = "_N:_E:_N") -> Relation:
     indptr = np.concatenate([[0], np.cumsum(np.bincount(dst, minlength=num_nodes))])
     return Relation(indptr, src[np.argsort(dst, kind="stable")], name)
@@ -95,7 +100,6 @@ def test_the_prior_is_the_vip_of_the_whole_graph_in_new_ids(made: Path, source: 
         assert np.abs(prior - expected[original]).max() <= 1e-6
         _, info = read_prior(made.parent / f"part{part}" / "rudder_prior.npz")
         assert (info.fanouts, info.batch_size, info.trainers) == (FANOUTS, BATCH, 1)
-        assert info.train_hash == train_hash(train)
 
 
 def test_seeds_are_those_of_dgls_node_split(made: Path) -> None:
@@ -114,23 +118,30 @@ def running(part_config: Path, part: int) -> Any:
     return SimpleNamespace(local_partition=local, get_partition_book=lambda: book)
 
 
-def refreshed(part_config: Path, train: list[Any], fanouts: list[Any], batch: int, **more: Any) -> list[Any]:
-    from rudder.integrations.dgl_vip import refresh
-
+def on_every_part(act: Callable[[int, Any], Any]) -> list[Any]:
+    """What `act` of each partition and its exchange returns, each on a thread."""
     threads, results = Threads(PARTS), [None] * PARTS
 
-    def trainer(part: int) -> None:
-        results[part] = refresh(
-            running(part_config, part), train[part], fanouts, batch, exchange=threads.of(part), **more
-        )
+    def one(part: int) -> None:
+        results[part] = act(part, threads.of(part))
 
-    workers = [threading.Thread(target=trainer, args=(p,)) for p in range(PARTS)]
+    workers = [threading.Thread(target=one, args=(p,)) for p in range(PARTS)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(timeout=120)
     assert all(result is not None for result in results)
     return results
+
+
+def refreshed(part_config: Path, train: list[Any], fanouts: list[Any], batch: int, **more: Any) -> list[Any]:
+    from rudder.integrations.dgl_vip import refresh
+
+    return on_every_part(
+        lambda part, exchange: refresh(
+            running(part_config, part), train[part], fanouts, batch, exchange=exchange, **more
+        )
+    )
 
 
 def test_a_refresh_at_run_time_equals_partitioning_anew(made: Path, source: Graph) -> None:
@@ -147,6 +158,27 @@ def test_a_refresh_at_run_time_equals_partitioning_anew(made: Path, source: Grap
     for part in range(PARTS):
         expected = vip(relation, 3000, original[train[part][:20]], [2, 2, 4], 5, trainers=2)
         assert np.abs(other[part]["_N"] - expected[original]).max() <= 1e-6
+
+
+def test_a_prior_is_made_with_one_part_at_hand(made: Path, tmp_path: Path) -> None:
+    """Each process has a folder in which the files of the other partitions are not."""
+    for part in range(PARTS):
+        shutil.copytree(made.parent, tmp_path / str(part))
+        for other in {*range(PARTS)} - {part}:
+            shutil.rmtree(tmp_path / str(part) / f"part{other}")
+        (tmp_path / str(part) / f"part{part}" / "rudder_prior.npz").unlink()
+    reports = on_every_part(
+        lambda part, exchange: make_prior(
+            tmp_path / str(part) / "g.json", part, exchange, TrainedWith(FANOUTS, BATCH)
+        )
+    )
+    assert [report.train_nodes for report in reports] == [300] * PARTS
+    for part in range(PARTS):
+        stored, info = read_prior(made.parent / f"part{part}" / "rudder_prior.npz")
+        alone, alone_info = read_prior(tmp_path / str(part) / f"part{part}" / "rudder_prior.npz")
+        assert alone_info == info
+        assert np.array_equal(alone["_N"], stored["_N"])
+        assert reports[part].remote_rows_per_minibatch > 0
 
 
 def test_degree_is_the_local_fallback(made: Path) -> None:

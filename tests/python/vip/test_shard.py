@@ -17,7 +17,7 @@ from rudder.vip import (
     vip,
     vip_steps,
 )
-from rudder.vip.seeds import split_evenly, train_hash
+from rudder.vip.seeds import deal_evenly
 
 Cut = Callable[..., list[PartitionEdges]]
 RelationOf = Callable[..., Relation]
@@ -112,17 +112,50 @@ def test_layout_refuses_gaps_and_overlaps(ranges: dict) -> None:
         NodeLayout(ranges)
 
 
+def dealt(train: dict[str, np.ndarray], layout: NodeLayout) -> list[tuple[np.ndarray, str]]:
+    """Seeds of each partition, and the fingerprint that it found, from what each one owns."""
+    own = []
+    for p in range(layout.num_parts):
+        starts = {ntype: layout.typed_starts(ntype) for ntype in train}
+        own.append(
+            {t: ids[(ids >= starts[t][p]) & (ids < starts[t][p + 1])] for t, ids in train.items() if len(ids)}
+        )
+    return run_in_process([deal_evenly(own[p], layout, p) for p in range(layout.num_parts)])
+
+
 def test_seeds_are_dealt_out_evenly_per_type() -> None:
-    shares = split_evenly({"user": np.array([7, 0, 1]), "item": np.array([5])}, LAYOUT)
-    assert [sorted(share.tolist()) for share in shares] == [[3, 4, 9], [13]]
+    shares = dealt({"user": np.array([7, 0, 1]), "item": np.array([5])}, LAYOUT)
+    assert [sorted(share.tolist()) for share, _ in shares] == [[3, 4, 9], [13]]
 
 
-def test_train_hash_knows_sets_not_orders() -> None:
-    one = train_hash({"a": np.array([1, 2, 3])})
-    assert one == train_hash({"a": np.array([3, 1, 2], dtype=np.int32)})
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_parts_deal_out_what_one_machine_would(data: st.DataObject) -> None:
+    parts = data.draw(st.integers(1, 5))
+    sizes = np.array(data.draw(st.lists(st.integers(0, 9), min_size=2 * parts, max_size=2 * parts)))
+    ends = np.cumsum(sizes)
+    ranges = np.stack([ends - sizes, ends], 1).reshape(parts, 2, 2)
+    layout = NodeLayout({"a": ranges[:, 0], "b": ranges[:, 1]})
+    train = {t: np.array(sorted(data.draw(st.sets(st.integers(0, 40)))), dtype=int) for t in "ab"}
+    train = {t: ids[ids < layout.count(t)] for t, ids in train.items()}
+    shares = dealt(train, layout)
+    whole = [np.array_split(layout.whole_ids(train[t], t), parts) for t in "ab"]
+    for p, (share, _) in enumerate(shares):
+        assert share.tolist() == [*whole[0][p], *whole[1][p]]
+    assert len({found for _, found in shares}) == 1
+
+
+def test_the_fingerprint_knows_the_set_and_not_who_holds_it() -> None:
+    def fingerprint(train: dict[str, np.ndarray], layout: NodeLayout) -> str:
+        ((_, one), *_) = dealt({t: np.array(ids) for t, ids in train.items()}, layout)
+        return one
+
+    other = NodeLayout({"item": np.array([[0, 5], [6, 7]]), "user": np.array([[5, 6], [7, 14]])})
+    train = {"item": [1, 2, 3], "user": [0]}
+    assert fingerprint(train, LAYOUT) == fingerprint({**train, "item": [3, 1, 2]}, other)
     others = [
-        {"a": np.array([1, 2])},
-        {"b": np.array([1, 2, 3])},
-        {"a": np.array([1, 2]), "b": np.array([3])},
+        {"item": [1, 2], "user": [0]},
+        {"item": [0], "user": [1, 2, 3]},
+        {"item": [1, 2, 4], "user": [0]},
     ]
-    assert len({one, *map(train_hash, others)}) == 4
+    assert len({fingerprint(each, LAYOUT) for each in [train, *others]}) == 4
