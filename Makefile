@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 # `agent` joins as that part comes.
-EXTRAS := dgl,cli,ucx,dev
+EXTRAS := dgl,cli,ucx,pilot,dev
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 # The python at hand, if DGL has wheels for it; else any other that has.

@@ -1,0 +1,9 @@
+"""The shipped pilot: a small model of our own, made from nothing, that writes plans.
+
+vocabulary          its tokens, in training and in the file alike
+examples, drill     labelled decisions; those without a simulator
+model, train        the network, and how it learns (torch)
+export, check       the GGUF file, and whether llama.cpp computes what torch does
+
+Nothing here is needed to *use* the pilot: for llama.cpp it is a GGUF file like any other.
+"""

@@ -1,0 +1,55 @@
+"""Does llama.cpp compute from a file what torch computes from the weights, on the same tokens?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from rudder.pilot.model import Pilot
+
+_F32 = 0  # ggml's number of the type
+
+
+def largest_difference(pilot: Pilot, path: Path, prompts: Sequence[Sequence[int]]) -> float:
+    """The largest difference of any logit at any place of the prompts.
+
+    Of a file with F32 weights it is rounding alone, about 1e-5. llama.cpp is told to keep keys and values as
+    F32 and not to use flash attention, both of which round more than that.
+    """
+    import torch
+
+    worst = 0.0
+    for prompt in prompts:
+        with torch.no_grad():
+            ours = pilot(torch.tensor([list(prompt)]))[0].numpy()
+        worst = max(worst, float(np.abs(ours - logits(path, prompt)).max()))
+    return worst
+
+
+def logits(path: Path, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+    """What llama.cpp computes: [len(tokens), vocabulary]. Loads the file anew: for checks only."""
+    import llama_cpp
+
+    model = llama_cpp.Llama(
+        str(path),
+        n_ctx=max(64, len(tokens)),
+        n_batch=max(64, len(tokens)),
+        n_threads=1,
+        n_threads_batch=1,
+        logits_all=True,
+        use_mmap=False,
+        type_k=_F32,
+        type_v=_F32,
+        flash_attn=False,
+        verbose=False,
+    )
+    model.eval(list(tokens))
+    found = np.array(model.scores[: len(tokens)], dtype=np.float32)
+    model.close()
+    return found
