@@ -203,7 +203,7 @@ void register_prefetcher(py::module_& m) {
           [](Held& self, std::optional<std::int64_t> capacity_rows, std::optional<std::int64_t> window_rows,
              std::optional<std::int64_t> depth, std::optional<std::int64_t> staging_bytes,
              std::shared_ptr<rudder::Prior> prior, std::optional<bool> replace,
-             std::optional<std::uint64_t> observe) {
+             std::optional<std::uint32_t> fraction, std::optional<std::uint64_t> observe) {
             rudder::Steering steering;
             if (capacity_rows) steering.capacity_rows = amount(*capacity_rows, "capacity_rows");
             if (window_rows) steering.window_rows = amount(*window_rows, "window_rows");
@@ -211,13 +211,16 @@ void register_prefetcher(py::module_& m) {
             if (staging_bytes) steering.staging_bytes = amount(*staging_bytes, "staging_bytes");
             steering.prior = std::move(prior);
             steering.replace = replace;
+            if (fraction && (*fraction < 1 || *fraction > 100))
+              throw rudder::Error(rudder::ErrorCode::kConfig, "fraction must be 1 to 100 percent");
+            steering.fraction = fraction;
             steering.observe = observe;
             const py::gil_scoped_release release;
             (*self).steer(steering);
           },
           py::kw_only(), "capacity_rows"_a = py::none(), "window_rows"_a = py::none(), "depth"_a = py::none(),
           "staging_bytes"_a = py::none(), "prior"_a = std::shared_ptr<rudder::Prior>(),
-          "replace"_a = py::none(), "observe"_a = py::none())
+          "replace"_a = py::none(), "fraction"_a = py::none(), "observe"_a = py::none())
       .def("counters", &counters)
       .def("route_state", &route_state)
       .def("memory", &memory)

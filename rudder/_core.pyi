@@ -130,6 +130,7 @@ class Prefetcher:
         staging_bytes: int | None = ...,
         prior: Prior | None = ...,
         replace: bool | None = ...,
+        fraction: int | None = ...,
         observe: int | None = ...,
     ) -> None: ...
     def counters(self) -> dict[str, int | float]:
@@ -150,7 +151,7 @@ class Prefetcher:
         number, remote ids):
         ("foresee", minibatch, ids) | ("execute", minibatch, []) | ("read", 0, ids) | ("drop", executed, []) |
         ("capacity", rows, []) | ("depth", minibatches, []) | ("prior", 0, []) | ("replace", 0 or 1, []) |
-        ("observe", minibatches, []) | ("invalidate", refetched, ids):
+        ("fraction", percent, []) | ("observe", minibatches, []) | ("invalidate", refetched, ids):
         executed minibatches that were dropped before their use, rows fetched again for those on their way.
         """
     def close(self) -> None:

@@ -43,7 +43,7 @@ class Planner:
         if self.buffer_rows < self._capacity_rows:
             core.steer(capacity_rows=self.buffer_rows)
         if self._scores:
-            core.steer(replace=self.plan.replace)
+            core.steer(replace=self.plan.replace, fraction=self.plan.fraction)
 
     @property
     def plan(self) -> Plan:
@@ -114,6 +114,7 @@ class Planner:
             depth=plan.depth,
             prior=prior,
             replace=plan.replace if self._scores else None,
+            fraction=plan.fraction if self._scores else None,
         )
         self._steering.accept(plan.but(rebuild=False))
 

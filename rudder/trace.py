@@ -22,6 +22,7 @@ D     drop         uint64 minibatches executed, but not used: they and the windo
 C     capacity     uint64 rows
 Q     depth        uint64 minibatches
 Y     replace      uint64 0 or 1: the paper's no or yes to replacements
+P     fraction     uint64 percent of the buffer that one replacement may exchange (100 where none came)
 O     observe      uint64 minibatches that static-frequency counts in all
 V     prior        zlib of one float32 per row of the table: its worth
 B     halo         ids of the halo, where they are known
@@ -65,6 +66,7 @@ CALLS = {
     "capacity": b"C",
     "depth": b"Q",
     "replace": b"Y",
+    "fraction": b"P",
     "observe": b"O",
 }
 _NAMES = {kind: name for name, kind in CALLS.items()}

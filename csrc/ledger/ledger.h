@@ -85,6 +85,7 @@ class Ledger {
   void set_depth(std::size_t depth) { depth_ = depth; }
   void set_prior(std::shared_ptr<const Prior> prior);
   void allow_replacement(bool allow) { policy_->allow_replacement(allow); }
+  void limit_replacement(std::uint32_t percent) { policy_->limit_replacement(percent); }
   void observe(std::uint64_t minibatches) { policy_->observe(minibatches); }
 
   const Window& window() const { return window_; }

@@ -81,6 +81,10 @@ class Policy {
   // The controller's yes or no to replacements from now on; see PolicyConfig::period. Others ignore it.
   virtual void allow_replacement(bool allow) { (void)allow; }
 
+  // Percent of the buffer that one replacement may exchange from now on, rounded down, but at least one row.
+  // Others than score ignore it.
+  virtual void limit_replacement(std::uint32_t percent) { (void)percent; }
+
   // How many minibatches to count in all, in the place of PolicyConfig::observe; where so many were counted
   // already, the count ends now. Others ignore it, and so does a count that has ended.
   virtual void observe(std::uint64_t minibatches) { (void)minibatches; }

@@ -40,6 +40,7 @@ class Score final : public Policy {
   std::size_t size() const override { return size_; }
   std::size_t capacity() const override { return slots_.size(); }
   void allow_replacement(bool allow) override { allowed_ = allow; }
+  void limit_replacement(std::uint32_t percent) override { percent_ = percent; }
   void set_prior(std::shared_ptr<const Prior> prior, std::span<const NodeId>) override {
     prior_ = std::move(prior);
   }
@@ -131,8 +132,17 @@ class Score final : public Policy {
       if (slots_[at].score < threshold_) stale.push_back(at);
     if (stale.empty()) return false;
     std::vector<Outside> best(outside_.entries().begin(), outside_.entries().end());
-    const std::size_t count = std::min(stale.size(), best.size());
+    const std::size_t limit = std::max<std::size_t>(1, slots_.size() * percent_ / 100);
+    const std::size_t count = std::min({stale.size(), best.size(), limit});
     if (count == 0) return false;
+    if (count == limit && count < stale.size()) {
+      std::nth_element(stale.begin(), stale.begin() + static_cast<std::ptrdiff_t>(count), stale.end(),
+                       [&](std::uint32_t a, std::uint32_t b) {
+                         const Slot &one = slots_[a], &other = slots_[b];
+                         return one.score != other.score ? one.score < other.score : one.id < other.id;
+                       });
+      stale.resize(count);
+    }
     const auto cut = static_cast<std::ptrdiff_t>(count);
     const auto better = [](const Outside& a, const Outside& b) {
       return a.number != b.number ? a.number > b.number : a.id < b.id;
@@ -171,7 +181,8 @@ class Score final : public Policy {
   bool prefill_;
   std::uint32_t period_;
   bool allowed_;
-  float keep_;  // what a slot's score is multiplied by
+  std::uint32_t percent_ = 100;  // of the slots, that one replacement may exchange
+  float keep_;                   // what a slot's score is multiplied by
   float threshold_;
   std::uint64_t executed_ = 0;
   std::size_t size_ = 0;

@@ -9,7 +9,8 @@
 //     slots take their scores along. A replacement comes every `period` minibatches, as long as the
 //     controller allows it; with period 0 it comes once for each of the controller's "allow", and the
 //     threshold is that of 25 minibatches (the published default). Misses of a minibatch that replaced
-//     are not counted.
+//     are not counted. The controller may limit the share of the buffer that one replacement exchanges; the
+//     slots of lowest score then give way first.
 //
 // Two things are choices of ours: rows of the prior's level 0 are never put in (in the papers only nodes
 // of the 1-hop halo are: give them a worth and the others none), and `prefill` begins with the rows of

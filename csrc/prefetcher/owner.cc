@@ -200,6 +200,11 @@ void Prefetcher::steer_now(const Steering& steering) {
     note("prior", 0);
     ledger_.set_prior(Prior::without(steering.prior, parts_.local_begin(), parts_.local_end()));
   }
+  if (steering.fraction && *steering.fraction != fraction_) {
+    note("fraction", *steering.fraction);
+    fraction_ = *steering.fraction;
+    ledger_.limit_replacement(fraction_);
+  }
   if (steering.replace) {
     note("replace", *steering.replace ? 1 : 0);
     ledger_.allow_replacement(*steering.replace);

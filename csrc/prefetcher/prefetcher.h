@@ -70,11 +70,12 @@ struct Counters {
 };
 
 // One call of the ledger, in order: replaying them gives the same rows. `number` is that of a minibatch
-// (foresee, execute), rows of capacity, minibatches of depth or observe, replace's 0 or 1, for "invalidate"
-// the rows fetched again for minibatches on their way, for "drop" the minibatches that were executed and are
-// dropped before their use.
+// (foresee, execute), rows of capacity, minibatches of depth or observe, replace's 0 or 1, fraction's
+// percent, for "invalidate" the rows fetched again for minibatches on their way, for "drop" the minibatches
+// that were executed and are dropped before their use.
 struct LedgerCall {
-  // foresee | execute | read | drop | capacity | depth | prior | replace | observe | invalidate
+  // foresee | execute | read | drop | capacity | depth | prior | replace | fraction | observe |
+  // invalidate
   std::string_view call;
   std::uint64_t number = 0;
   std::vector<NodeId> ids;
@@ -82,9 +83,10 @@ struct LedgerCall {
 
 struct Steering {
   std::optional<std::size_t> capacity_rows, window_rows, depth, staging_bytes;
-  std::shared_ptr<const Prior> prior;    // null: as it is
-  std::optional<bool> replace;           // the paper's yes/no: replace rows at the next minibatch
-  std::optional<std::uint64_t> observe;  // static-frequency: minibatches to count in all
+  std::shared_ptr<const Prior> prior;     // null: as it is
+  std::optional<bool> replace;            // the paper's yes/no: replace rows at the next minibatch
+  std::optional<std::uint32_t> fraction;  // percent of the buffer that one such replacement may exchange
+  std::optional<std::uint64_t> observe;   // static-frequency: minibatches to count in all
 };
 
 // Called now and then while a call waits, without any lock; what it throws ends the wait (an interrupt, say).
@@ -172,6 +174,7 @@ class Prefetcher {
   std::map<Seq, BatchPtr> planned_;  // planned and not released
   std::map<FetchEngine::FetchId, std::shared_ptr<Staged>> fetching_;
   std::size_t depth_;
+  std::uint32_t fraction_ = 100;  // percent of the buffer that a replacement may exchange
   std::size_t staging_bytes_;
   Seq taken_ = 0;     // the newest minibatch that a trainer took
   Seq released_ = 0;  // minibatches up to here are done

@@ -71,6 +71,9 @@ ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::sha
       ledger.set_prior(take_prior(at));
     } else if (call.name == "replace") {
       ledger.allow_replacement(call.number != 0);
+    } else if (call.name == "fraction") {
+      if (call.number > 100) refuse(at, "replaces " + std::to_string(call.number) + "% of the buffer");
+      ledger.limit_replacement(static_cast<std::uint32_t>(call.number));
     } else if (call.name == "observe") {
       ledger.observe(call.number);
     } else {

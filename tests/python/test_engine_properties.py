@@ -236,9 +236,9 @@ class Engine(RuleBasedStateMachine):
     def steer_prior(self, replace: bool, staging: int) -> None:
         self.core.steer(prior=self.some_prior(), replace=replace, staging_bytes=staging)
 
-    @rule(replace=st.booleans(), observe=st.integers(0, 5))
-    def steer_policy(self, replace: bool, observe: int) -> None:
-        self.core.steer(replace=replace, observe=observe)
+    @rule(replace=st.booleans(), observe=st.integers(0, 5), fraction=st.integers(1, 100))
+    def steer_policy(self, replace: bool, observe: int, fraction: int) -> None:
+        self.core.steer(replace=replace, observe=observe, fraction=fraction)
 
     # -- trouble
 

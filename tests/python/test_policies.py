@@ -237,6 +237,22 @@ def test_with_a_period_of_0_the_controller_decides() -> None:
     assert run("score", settings, controller=no, epochs=5)["replacement_rows"] == 0
 
 
+def test_a_plan_limits_what_a_replacement_exchanges_and_its_record_replays(tmp_path: Path) -> None:
+    settings = PolicySettings(period=0, alpha=0.1)
+
+    class Cautious:
+        def decide(self, evidence: Evidence) -> Plan:
+            return evidence.plan.but(fraction=25 if evidence.metrics.interval < 10 else 50)
+
+    moved = run("score", settings, controller=Cautious(), epochs=5, record=tmp_path)
+    # Seldom more than a quarter of the buffer for each of the first intervals.
+    assert 0 < moved["replacement_rows"] < run("score", settings, epochs=5)["replacement_rows"]
+    (path,) = find_traces([tmp_path])
+    said = [entry.number for entry in TraceFile(path) if isinstance(entry, Call) and entry.name == "fraction"]
+    assert said == [25, 50]
+    assert of(replay(tmp_path)) == moved
+
+
 def test_a_replay_on_demand_replaces_at_each_interval(tmp_path: Path) -> None:
     run("lookahead", record=tmp_path)
     moved = {}

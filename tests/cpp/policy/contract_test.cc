@@ -149,6 +149,8 @@ TEST_P(PolicyContract, RandomTraffic) {
       if (traffic.one_in(20)) buffer.set_capacity(traffic.up_to(20));
       if (traffic.one_in(20)) buffer.set_prior(traffic.prior());
       if (traffic.one_in(10)) buffer.policy().allow_replacement(traffic.one_in(2));
+      if (traffic.one_in(10))
+        buffer.policy().limit_replacement(static_cast<std::uint32_t>(1 + traffic.up_to(99)));
       if (traffic.one_in(10) && !buffer.cached().empty()) buffer.erase(*buffer.cached().rbegin());
       if (traffic.one_in(10)) buffer.execute_now(traffic.minibatch());
       if (traffic.one_in(25)) {

@@ -119,6 +119,29 @@ TEST(Score, OnDemandReplacesOncePerYes) {
   EXPECT_EQ(buffer.cached(), (Set{1}));
 }
 
+TEST(Score, TheControllerLimitsTheShareThatAReplacementExchanges) {
+  PolicyHarness buffer({.name = "score", .capacity = 4, .period = 4, .alpha = 0.5});
+  buffer.policy().limit_replacement(50);
+  for (int i = 0; i < 4; ++i) buffer.step({1, 2, 3, 4});
+  EXPECT_EQ(buffer.cached(), (Set{1, 2}));
+  buffer.policy().limit_replacement(10);  // less than a row: one at least
+  for (int i = 0; i < 4; ++i) buffer.step({1, 2, 3, 4});
+  EXPECT_EQ(buffer.cached(), (Set{1, 2, 3}));
+}
+
+TEST(Score, WhereNotAllMayGoTheLowestScoresGoFirst) {
+  PolicyHarness buffer({.name = "score", .capacity = 2, .period = 0, .alpha = 0.1});
+  for (int i = 0; i < 30; ++i) buffer.step({1, 2});
+  buffer.policy().allow_replacement(true);
+  buffer.step({1, 2});
+  for (int i = 0; i < 30; ++i) buffer.step({1, 7});  // 2 falls behind...
+  for (int i = 0; i < 30; ++i) buffer.step({7});     // ...and 1 is stale too, but less so
+  buffer.policy().limit_replacement(50);
+  buffer.policy().allow_replacement(true);
+  buffer.step({7});
+  EXPECT_EQ(buffer.cached(), (Set{1, 7}));
+}
+
 TEST(Score, PrefillBeginsWithTheBest) {
   const std::vector<float> worth{3, 9, 0, 5};
   PolicyHarness buffer({.name = "score", .capacity = 2, .prior = Prior::from_worth(worth), .prefill = true});

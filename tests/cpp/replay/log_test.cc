@@ -94,6 +94,14 @@ TEST(ReplayLog, TheControllersYesAndTheEndOfACountComeIntoForceWhereTheyStand) {
   ReplayResult result = replay_log(calls, {}, on_demand);
   EXPECT_EQ(result.replacement_rows, 1u);
   EXPECT_EQ(result.hits, 1u);
+  // Of two stale slots, a limit of half lets one go for each yes.
+  on_demand.policy.capacity = 2;
+  const Ids both = ids({1, 2});
+  calls.assign(30, {"read", 0, both});
+  calls.push_back({"fraction", 50, {}});
+  calls.push_back({"replace", 1, {}});
+  calls.push_back({"read", 0, both});
+  EXPECT_EQ(replay_log(calls, {}, on_demand).replacement_rows, 1u);
   // Static by frequency: 1 came first, 2 is asked for most.
   calls = {{"read", 0, one}, {"read", 0, two}, {"read", 0, two}, {"read", 0, two}, {"read", 0, two}};
   EXPECT_EQ(replay_log(calls, {}, ledger("static-frequency", 1)).hits, 0u);
@@ -107,6 +115,7 @@ TEST(ReplayLog, RefusesWhatNoRunWrites) {
   expect_format_error({{"execute", 1, {}}});
   expect_format_error({{"prior", 0, {}}});
   expect_format_error({{"read", 0, one}, {"dance", 0, {}}});
+  expect_format_error({{"fraction", 101, {}}});
 }
 
 TEST(ReplayLog, MinibatchesDroppedAfterTheirFetchAskedForNothing) {
