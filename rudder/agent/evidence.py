@@ -147,7 +147,7 @@ def _row_seconds(metrics: IntervalMetrics) -> float:
 
 
 def _limited(value: float) -> int:
-    return max(-_LIMIT, min(_LIMIT, round(value)))
+    return round(max(-_LIMIT, min(_LIMIT, value)))
 
 
 def _percent(part: float, whole: float) -> int:

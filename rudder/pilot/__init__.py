@@ -1,7 +1,8 @@
 """The shipped pilot: a small model of our own, made from nothing, that writes plans.
 
 vocabulary          its tokens, in training and in the file alike
-examples, drill     labelled decisions; those without a simulator
+drill               labelled decisions that need no simulator
+batch               labelled decisions as arrays of tokens
 model, train        the network, and how it learns (torch)
 export, check       the GGUF file, and whether llama.cpp computes what torch does
 

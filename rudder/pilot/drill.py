@@ -10,8 +10,8 @@ import random
 from typing import Any
 
 from rudder.agent.evidence import COUNTERFACTUALS, SIGNALS
+from rudder.agent.examples import Example
 from rudder.agent.space import LADDERS, STEPPED, Space
-from rudder.pilot.examples import Example
 from rudder.plan import Plan
 
 #: Changes that promise less than this, in tenths of a percent, are noise.
@@ -68,7 +68,10 @@ def _one(chance: random.Random) -> Example:
     numbers = {name: _signal(chance, name) for name in SIGNALS}
     numbers.update({name: promised.get(name, 0) for name in COUNTERFACTUALS})
     line = f"{plan} | " + " ".join(f"{key}:{value}" for key, value in numbers.items())
-    return Example(line, str(answer_of(space, plan, promised)))
+    best = min(promised, key=lambda name: promised[name], default="=")
+    if promised.get(best, 0) > -MARGIN:
+        best = "="
+    return Example(line, str(answer_of(space, plan, promised)), best)
 
 
 def _signal(chance: random.Random, name: str) -> int:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rudder.pilot.examples import Batch, Example, batch
+from rudder.agent.examples import Example
+from rudder.pilot.batch import Batch, batch
 from rudder.pilot.model import Pilot, Shape
 
 Tell = Callable[[str], None]

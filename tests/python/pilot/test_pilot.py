@@ -10,12 +10,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from rudder.agent.evidence import COUNTERFACTUALS  # noqa: E402
+from rudder.agent.examples import signals_of  # noqa: E402
 from rudder.agent.prompt import plan_of  # noqa: E402
 from rudder.agent.space import Space  # noqa: E402
-from rudder.errors import FormatError  # noqa: E402
 from rudder.pilot import vocabulary  # noqa: E402
+from rudder.pilot.batch import batch  # noqa: E402
 from rudder.pilot.drill import drill  # noqa: E402
-from rudder.pilot.examples import batch, read, signals_of, write  # noqa: E402
 from rudder.pilot.model import Pilot, Shape  # noqa: E402
 from rudder.pilot.train import Schedule, quality, train  # noqa: E402
 from rudder.plan import Plan  # noqa: E402
@@ -39,15 +39,6 @@ def test_the_answers_of_a_drill_are_plans_that_may_follow() -> None:
         if min(number for name, number in promised.items() if name in COUNTERFACTUALS and name != "df") > -5:
             assert plan == answer
     assert changed > 100
-
-
-def test_examples_come_back_from_their_file(tmp_path: Path) -> None:
-    made = drill(5, seed=1)
-    write(made, tmp_path / "examples.jsonl")
-    assert read(tmp_path / "examples.jsonl") == made
-    (tmp_path / "bad.jsonl").write_text('{"line": "v1 w=4", "answer": "yes"}\n')
-    with pytest.raises(FormatError, match=r"bad\.jsonl"):
-        read(tmp_path / "bad.jsonl")
 
 
 def test_a_batch_asks_for_the_answer_and_nothing_else() -> None:
