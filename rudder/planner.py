@@ -43,7 +43,7 @@ class Planner:
         if self.buffer_rows < self._capacity_rows:
             core.steer(capacity_rows=self.buffer_rows)
         if self._scores:
-            core.steer(replace=self.plan.replace, fraction=self.plan.fraction)
+            core.steer(**self._replacement(self.plan))
 
     @property
     def plan(self) -> Plan:
@@ -113,10 +113,13 @@ class Planner:
             window_rows=self._window_rows(plan),
             depth=plan.depth,
             prior=prior,
-            replace=plan.replace if self._scores else None,
-            fraction=plan.fraction if self._scores else None,
+            **self._replacement(plan),
         )
         self._steering.accept(plan.but(rebuild=False))
+
+    def _replacement(self, plan: Plan) -> dict[str, Any]:
+        """What a plan says to the paper's policy, and to no other."""
+        return {"replace": plan.replace, "fraction": plan.fraction} if self._scores else {}
 
     def _buffer_rows(self, plan: Plan) -> int:
         return self._capacity_rows * plan.buffer_share // 100
