@@ -5,7 +5,7 @@ both as text for models. `default.py` changes nothing, `rule.py` adapts window a
 Nothing here needs the compiled core.
 """
 
-from rudder.agent.controller import Controller, make_controller
+from rudder.agent.controller import Controller, Report, Reporting, make_controller
 from rudder.agent.default import DefaultController
 from rudder.agent.evidence import Decision, Evidence
 from rudder.agent.rule import RuleController
@@ -16,6 +16,8 @@ __all__ = [
     "Decision",
     "DefaultController",
     "Evidence",
+    "Report",
+    "Reporting",
     "RuleController",
     "Space",
     "make_controller",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, Union, runtime_checkable
 
 from rudder.agent.evidence import Evidence
@@ -23,6 +24,37 @@ class Controller(Protocol):
 
     def decide(self, evidence: Evidence) -> Plan:
         """The plan for the next interval; `evidence.plan` is the one in force."""
+        ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a controller that thinks elsewhere tells of itself: totals since its start, and how it stands."""
+
+    #: Plans that came in time; plans that came when nobody wanted them any more, and were dropped; asks that
+    #: ended without a plan (an error, garbage).
+    valid: int = 0
+    late: int = 0
+    failed: int = 0
+    #: The interval whose evidence the last valid plan answers, and how long that took. None: there is none.
+    answered: int | None = None
+    decision_ms: float = 0.0
+    #: CPU time that its asks took of another process, and what that process occupies.
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+    #: In a few words, for people: "ready", "restarting: it was killed".
+    state: str = ""
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A controller whose answers come from elsewhere.
+
+    Its `decide` answers the plan in force where nothing has come, so only its report tells what has.
+    """
+
+    def report(self) -> Report:
+        """As of now. Must return at once."""
         ...
 
 
