@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, m) {
   register_transports(m);
   register_prefetcher(m);
   register_probe(m);
+  register_ledger(m);
   register_replay(m);
   register_replay_log(m);
 }

@@ -9,41 +9,15 @@
 #include "register.h"
 #include "replay/min.h"
 #include "replay/replay.h"
+#include "trace_arrays.h"
 
 namespace py = pybind11;
 
 namespace {
 
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
-
-template <typename T>
-std::span<const T> view(const py::array& array) {
-  if (array.ndim() != 1) throw py::value_error("ids, offsets and prior must have one dimension");
-  return {static_cast<const T*>(array.data()), static_cast<std::size_t>(array.size())};
-}
-
-// The caller's arrays, seen from C++: valid for as long as the arguments of the call are.
-struct TraceArrays {
-  std::variant<std::span<const rudder::NodeId>, std::span<const std::int32_t>> ids;
-  std::span<const std::int64_t> offsets;
-
-  TraceArrays(const py::array& ids_array, const Array<std::int64_t>& offsets_array)
-      : offsets(view<std::int64_t>(offsets_array)) {
-    static_assert(sizeof(rudder::NodeId) == sizeof(std::int64_t));
-    if (py::isinstance<Array<std::int32_t>>(ids_array))
-      ids = view<std::int32_t>(ids_array);
-    else if (py::isinstance<Array<std::int64_t>>(ids_array))
-      ids = view<rudder::NodeId>(ids_array);
-    else
-      throw py::type_error("ids must be a C-contiguous array of int32 or int64");
-  }
-
-  // Reads every id once: call it without the GIL.
-  rudder::Trace trace() const {
-    return std::visit([this](const auto& some) { return rudder::Trace(some, offsets); }, ids);
-  }
-};
+using arrays::Array;
+using arrays::TraceArrays;
+using arrays::view;
 
 std::shared_ptr<const rudder::Prior> make_prior(const py::object& prior) {
   if (prior.is_none()) return nullptr;
@@ -65,9 +39,7 @@ py::dict run_replay(const py::array& ids, const Array<std::int64_t>& offsets, st
                    .observe = observe,
                    .period = period,
                    .alpha = alpha};
-  config.window_minibatches = window;
-  config.window_rows = window_rows;
-  config.tumbling = tumbling;
+  config.window = {.minibatches = window, .rows = window_rows, .tumbling = tumbling};
   config.depth = depth;
   rudder::ReplayResult result;
   {

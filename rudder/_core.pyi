@@ -178,6 +178,76 @@ class TransportProbe:
         Raises TransportError, DeadlineError; nothing is written to `out` afterwards.
         """
 
+class Ledger:
+    """Window and policy alone: which rows each minibatch moves. No row is ever held.
+
+    The same code as in a `Prefetcher`, so that the same calls give the same rows. Not thread-safe: one thread
+    at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        id_space: int,
+        capacity: int,
+        policy: str = ...,
+        depth: int = ...,
+        prior: Prior | None = ...,
+        prefill: bool = ...,
+        observe: int = ...,
+        period: int = ...,
+        alpha: float = ...,
+    ) -> None:
+        """Ids lie in [0, id_space). depth: minibatches for which a fetched row that was not kept serves.
+
+        prefill, observe, period, alpha: as in `replay`. Raises ConfigError.
+        """
+    def foresee(self, ids: Ids) -> int:
+        """Append a minibatch to the window (repeats count once); returns its number. Raises IdError."""
+    def execute(self) -> int:
+        """Execute the oldest minibatch of the window; returns the rows moved. Raises StateError where there
+        is none.
+        """
+    def read(self, ids: Ids) -> int:
+        """Execute a minibatch that was not foreseen, before those of the window; returns the rows moved."""
+    def run(
+        self,
+        ids: NDArray[np.int32] | Ids,
+        offsets: Ids,
+        *,
+        begin: int = ...,
+        end: int | None = ...,
+        window: int = ...,
+        window_rows: int = ...,
+    ) -> Ids:
+        """Execute minibatches [begin, end) of a trace (as in `replay`); returns the rows that each moved.
+
+        What waits in the window already must be the trace's minibatches from `begin` on. The window reaches
+        `window` minibatches beyond the one executed, or until they request window_rows, whichever is
+        farther; it may be left with minibatches beyond `end`. Raises IdError, ConfigError.
+        """
+    def steer(
+        self,
+        *,
+        capacity_rows: int | None = ...,
+        depth: int | None = ...,
+        prior: Prior | None = ...,
+        replace: bool | None = ...,
+        observe: int | None = ...,
+    ) -> None:
+        """As `Prefetcher.steer`; what is None stays."""
+    def drop_pending(self) -> None:
+        """Empty the window without executing it."""
+    def invalidate(self, ids: Ids) -> None:
+        """Drop rows from the buffer and from the staged ones."""
+    def clone(self) -> Ledger:
+        """A ledger in the same state, which goes on alone."""
+    def counters(self) -> dict[str, int]:
+        """Totals since the start, by their names in `rudder.metrics`: minibatches, rows_requested, rows_hit,
+        rows_merged, rows_moved, rows_replaced, rows_evicted; and gauges of now: capacity_rows, cached_rows,
+        window_rows, window_minibatches, window_bytes.
+        """
+
 # -- replay: a trace run through the policies of the live engine, counting rows instead of moving them
 def policy_summary(name: str) -> str:
     """What a policy does, in a line; empty for an unknown name."""

@@ -131,7 +131,7 @@ void BM_ReplayLookahead(benchmark::State& state) {
   static const std::uint64_t least = OfflineOptimum(trace).min_rows(kCapacity);
   run(state,
       {.policy = {.name = "lookahead", .capacity = kCapacity, .prior = workload().prior},
-       .window_rows = 4 * kCapacity},
+       .window = {.rows = 4 * kCapacity}},
       least, least + least / 20);
 }
 BENCHMARK(BM_ReplayLookahead)->Unit(benchmark::kMillisecond);

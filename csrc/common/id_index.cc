@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "common/error.h"
@@ -21,6 +22,8 @@ constexpr std::size_t kFirstBuckets = 256;
 // Share of the entries in use before the table doubles: fuller, and searches overflow into a second line (14%
 // of the buckets are full at 0.7); emptier, and there are more lines to miss.
 constexpr double kMostFull = 0.7;
+
+constexpr std::size_t kPage = 4096 / sizeof(std::uint32_t);  // entries of the direct table
 
 void to_l2(const void* line) { __builtin_prefetch(line, 0, 2); }
 
@@ -51,6 +54,28 @@ IdIndex::IdIndex(std::int64_t id_space, Kind kind) : kind_(kind), id_space_(id_s
                Unmap{(static_cast<std::size_t>(id_space) + 1) * sizeof(std::uint32_t)}};
   else
     rehash(kFirstBuckets);
+}
+
+IdIndex::IdIndex(const IdIndex& other)
+    : kind_(other.kind_),
+      id_space_(other.id_space_),
+      size_(other.size_),
+      buckets_(other.buckets_),
+      shift_(other.shift_) {
+  if (kind_ == Kind::kHash) {
+    table_ = {zeroed<Bucket>(buckets_), Unmap{buckets_ * sizeof(Bucket)}};
+    std::copy_n(other.table_.get(), buckets_, table_.get());
+    return;
+  }
+  const std::size_t ids = static_cast<std::size_t>(id_space_) + 1;
+  direct_ = {zeroed<std::uint32_t>(ids), Unmap{ids * sizeof(std::uint32_t)}};
+  for (std::size_t from = 0; from < ids; from += kPage) {
+    const std::uint32_t* page = other.direct_.get() + from;
+    const std::size_t entries = std::min(kPage, ids - from);
+    // Pages that hold nothing stay untouched.
+    if (std::any_of(page, page + entries, [](std::uint32_t key_plus_one) { return key_plus_one != 0; }))
+      std::copy_n(page, entries, direct_.get() + from);
+  }
 }
 
 std::size_t IdIndex::bytes() const {

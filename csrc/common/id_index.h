@@ -25,6 +25,11 @@ class IdIndex {
   // `id_space`: every id is in [0, id_space). Picks the kind by kDirectLimit.
   explicit IdIndex(std::int64_t id_space);
   IdIndex(std::int64_t id_space, Kind kind);
+  // A copy holds memory for what is there, as its original does. Throws Error(kOutOfMemory).
+  IdIndex(const IdIndex& other);
+  IdIndex& operator=(const IdIndex& other) { return *this = IdIndex(other); }
+  IdIndex(IdIndex&&) = default;
+  IdIndex& operator=(IdIndex&&) = default;
 
   Kind kind() const { return kind_; }
   std::size_t size() const { return size_; }

@@ -5,6 +5,8 @@
 // Its answers depend only on the sequence of calls, never on time: a recorded sequence replays to the same
 // rows.
 //
+// A copy of a ledger goes on from the same state, and neither notices what happens to the other.
+//
 // A row is *tracked* (has a key) while it is requested by the window, cached, or staged; its key is recycled
 // after. Thread-safety: none; one thread owns a ledger.
 #pragma once
@@ -14,6 +16,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/id_index.h"
@@ -114,6 +117,22 @@ class Ledger {
     std::vector<RowKey> rows;
   };
 
+  // Owns the policy, and is copied with it.
+  class OwnPolicy {
+   public:
+    explicit OwnPolicy(std::unique_ptr<Policy> policy) : policy_(std::move(policy)) {}
+    OwnPolicy(const OwnPolicy& other) : policy_(other.policy_->clone()) {}
+    OwnPolicy& operator=(const OwnPolicy& other) { return *this = OwnPolicy(other); }
+    OwnPolicy(OwnPolicy&&) = default;
+    OwnPolicy& operator=(OwnPolicy&&) = default;
+    ~OwnPolicy() = default;
+    Policy* operator->() const { return policy_.get(); }
+    Policy& operator*() const { return *policy_; }
+
+   private:
+    std::unique_ptr<Policy> policy_;
+  };
+
   RowKey track(NodeId id);
   void forget_if_unused(RowKey row);
   void unstage_before(Seq seq);
@@ -122,7 +141,7 @@ class Ledger {
 
   IdIndex index_;
   Window window_;
-  std::unique_ptr<Policy> policy_;
+  OwnPolicy policy_;
   std::size_t depth_;
   std::vector<Row> rows_;  // by key
   std::vector<RowKey> free_;

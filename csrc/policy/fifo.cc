@@ -9,6 +9,7 @@ class Fifo final : public ListPolicy {
  public:
   using ListPolicy::ListPolicy;
   std::string_view name() const override { return "fifo"; }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<Fifo>(*this); }
 
  private:
   void touch(RowKey) override {}

@@ -13,6 +13,7 @@ class Lfu final : public TwoPhasePolicy {
  public:
   using TwoPhasePolicy::TwoPhasePolicy;
   std::string_view name() const override { return "lfu"; }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<Lfu>(*this); }
 
  private:
   void reserve_state(std::size_t keys) override {

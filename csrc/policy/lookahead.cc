@@ -18,6 +18,7 @@ class Lookahead final : public Policy {
   }
 
   std::string_view name() const override { return "lookahead"; }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<Lookahead>(*this); }
 
   void reserve(std::size_t keys) override {
     if (keys > nodes_.size()) nodes_.resize(keys);

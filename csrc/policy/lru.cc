@@ -9,6 +9,7 @@ class Lru final : public ListPolicy {
  public:
   using ListPolicy::ListPolicy;
   std::string_view name() const override { return "lru"; }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<Lru>(*this); }
 
  private:
   void touch(RowKey row) override { renew(row); }

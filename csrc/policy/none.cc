@@ -8,6 +8,7 @@ class None final : public Policy {
   explicit None(std::size_t capacity) : capacity_(capacity) {}
 
   std::string_view name() const override { return "none"; }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<None>(*this); }
   void reserve(std::size_t) override {}
   void execute(const Step& step, Outcome& out) override { out.reset(step.rows.size()); }
   bool cached(RowKey) const override { return false; }

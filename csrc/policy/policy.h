@@ -49,6 +49,9 @@ class Policy {
 
   virtual std::string_view name() const = 0;
 
+  // A policy in the same state: given the same calls, both answer alike, and neither notices the other's.
+  virtual std::unique_ptr<Policy> clone() const = 0;
+
   // Declares that keys below `keys` may be used from now on. Called before any of them is.
   virtual void reserve(std::size_t keys) = 0;
 
@@ -107,6 +110,12 @@ class Policy {
 
   virtual std::size_t size() const = 0;
   virtual std::size_t capacity() const = 0;
+
+ protected:
+  // Copied by clone() alone: by hand, it would lose what the derived class adds.
+  Policy() = default;
+  Policy(const Policy&) = default;
+  Policy& operator=(const Policy&) = default;
 };
 
 struct PolicyConfig {

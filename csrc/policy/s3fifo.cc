@@ -21,6 +21,7 @@ class S3Fifo final : public TwoPhasePolicy {
  public:
   explicit S3Fifo(std::size_t capacity) : TwoPhasePolicy(capacity), ghost_(0) { resized(); }
   std::string_view name() const override { return "s3fifo"; }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<S3Fifo>(*this); }
 
  private:
   void reserve_state(std::size_t keys) override {

@@ -33,6 +33,7 @@ class Score final : public Policy {
         slots_(config.capacity) {}
 
   std::string_view name() const override { return "score"; }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<Score>(*this); }
   void reserve(std::size_t keys) override {
     if (keys > slot_of_.size()) slot_of_.resize(keys, kNoPlace);
   }

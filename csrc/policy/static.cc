@@ -40,6 +40,7 @@ class Static final : public TwoPhasePolicy {
   }
 
   std::string_view name() const override { return name_; }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<Static>(*this); }
 
   void set_prior(std::shared_ptr<const Prior> prior, std::span<const NodeId>) override {
     prior_ = std::move(prior);

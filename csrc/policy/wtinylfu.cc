@@ -22,6 +22,7 @@ class WTinyLfu final : public TwoPhasePolicy {
  public:
   explicit WTinyLfu(std::size_t capacity) : TwoPhasePolicy(capacity), sketch_(capacity) { share_out(); }
   std::string_view name() const override { return "wtinylfu"; }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<WTinyLfu>(*this); }
 
  private:
   enum Segment : std::uint8_t { kWindow, kProbation, kProtected };

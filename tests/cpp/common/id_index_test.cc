@@ -56,6 +56,21 @@ TEST_P(IdIndexTest, ClusteredIdsSurviveDeletionInTheMiddleOfAProbe) {
     ASSERT_EQ(index.find(NodeId{id}), id % 3 == 0 ? kNoRow : static_cast<RowKey>(id));
 }
 
+TEST_P(IdIndexTest, ACopyHoldsTheSameAndIsOnItsOwn) {
+  IdIndex index(1 << 20, GetParam());
+  for (std::int64_t id = 0; id < 6000; ++id) index.insert(NodeId{id * 170}, static_cast<RowKey>(id));
+  IdIndex copy(index);
+  for (std::int64_t id = 0; id < 6000; id += 2) index.erase(NodeId{id * 170});
+  index.insert(NodeId{1}, 77);
+  EXPECT_EQ(copy.size(), 6000u);
+  EXPECT_EQ(copy.bytes(), IdIndex(copy).bytes());
+  for (std::int64_t id = 0; id < 6000; ++id) ASSERT_EQ(copy.find(NodeId{id * 170}), static_cast<RowKey>(id));
+  EXPECT_EQ(copy.find(NodeId{1}), kNoRow);
+  copy = index;
+  EXPECT_EQ(copy.find(NodeId{0}), kNoRow);
+  EXPECT_EQ(copy.find(NodeId{1}), 77u);
+}
+
 INSTANTIATE_TEST_SUITE_P(Kinds, IdIndexTest, testing::Values(IdIndex::Kind::kDirect, IdIndex::Kind::kHash),
                          [](const auto& info) {
                            return info.param == IdIndex::Kind::kDirect ? "direct" : "hash";

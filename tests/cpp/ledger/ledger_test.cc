@@ -179,5 +179,42 @@ INSTANTIATE_TEST_SUITE_P(Policies, LedgerProperty, testing::ValuesIn(policy_name
   return name;
 });
 
+std::vector<NodeId> some_ids(std::mt19937& random) {
+  std::vector<NodeId> out;
+  for (std::size_t i = 1 + random() % 12; i-- > 0;)
+    out.push_back(NodeId{static_cast<std::int64_t>(random() % 60)});
+  return out;
+}
+
+TEST(Ledger, ACopyGoesOnAloneFromTheSameState) {
+  std::mt19937 random(3);
+  for (const std::string& policy : policy_names()) {
+    SCOPED_TRACE(policy);
+    Ledger original = make(12, 2, policy);
+    for (int i = 0; i < 40; ++i) {
+      original.foresee(some_ids(random));
+      if (i % 9 != 0) original.execute();
+    }
+    Ledger copy(original), third(original);
+    third.set_capacity(3);
+    for (int i = 0; i < 60; ++i) {
+      const std::vector<NodeId> next = some_ids(random);
+      original.foresee(next);
+      copy.foresee(next);
+      third.execute_now(some_ids(random));
+      const Verdict& one = original.execute();
+      const Verdict& other = copy.execute();
+      ASSERT_TRUE(std::ranges::equal(one.ids, other.ids));
+      ASSERT_TRUE(std::ranges::equal(one.how, other.how));
+      ASSERT_TRUE(std::ranges::equal(one.keep, other.keep));
+      ASSERT_TRUE(std::ranges::equal(one.replaced_ids, other.replaced_ids));
+      ASSERT_EQ(original.tracked(), copy.tracked());
+    }
+    original = third;
+    EXPECT_EQ(original.policy().capacity(), 3u);
+    EXPECT_EQ(original.window().rows(), third.window().rows());
+  }
+}
+
 }  // namespace
 }  // namespace rudder

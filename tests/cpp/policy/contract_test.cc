@@ -165,6 +165,43 @@ TEST_P(PolicyContract, RandomTraffic) {
   }
 }
 
+// A clone and its original answer the same calls alike, and what a third one went through touches neither.
+TEST_P(PolicyContract, ClonesGoTheirOwnWays) {
+  for (std::uint32_t seed = 1; seed < 12 && !HasFailure(); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Traffic traffic(seed, 40, 12);
+    PolicyConfig settings = config(6 + traffic.up_to(12));
+    if (traffic.one_in(2)) settings.prior = traffic.prior();
+    if (traffic.one_in(3)) settings.prefill = true;
+    PolicyHarness original(settings);
+    for (std::size_t i = traffic.up_to(30); i-- > 0;) original.step(traffic.minibatch());
+    for (int i = 0; i < 4; ++i) original.foresee(traffic.minibatch());
+
+    PolicyHarness twin(original), third(original);
+    EXPECT_EQ(twin.policy().name(), original.policy().name());
+    EXPECT_EQ(twin.policy().capacity(), original.policy().capacity());
+    for (int i = 0; i < 30; ++i) {
+      const auto ids = traffic.minibatch();
+      original.foresee(ids);
+      twin.foresee(ids);
+      EXPECT_EQ(original.execute(), twin.execute());
+      EXPECT_EQ(original.cached(), twin.cached());
+      third.forget_window();
+      for (int more = 0; more < 3; ++more) third.step(traffic.minibatch());
+      if (i == 10) third.set_capacity(2);
+      if (i == 15) {
+        const auto prior = traffic.prior();
+        for (PolicyHarness* each : {&original, &twin}) {
+          each->set_prior(prior);
+          each->set_capacity(9);
+        }
+      }
+    }
+    EXPECT_EQ(original.missed(), twin.missed());
+    EXPECT_EQ(original.replaced(), twin.replaced());
+  }
+}
+
 TEST(PolicyRegistry, AnUnknownNameListsTheKnownOnes) {
   try {
     make_policy({.name = "clock"});

@@ -21,6 +21,9 @@ class PolicyHarness {
   explicit PolicyHarness(const PolicyConfig& config)
       : policy_(make_policy(config)), may_replace_(config.name == "score" || config.prefill) {}
 
+  // Same state, with a clone of the policy.
+  PolicyHarness(const PolicyHarness&) = default;
+
   Policy& policy() { return *policy_; }
   const std::set<std::int64_t>& cached() const { return cached_; }
   bool is_cached(std::int64_t id) const { return cached_.contains(id); }
@@ -169,7 +172,13 @@ class PolicyHarness {
     for (const RowKey row : free_) EXPECT_FALSE(policy_->cached(row)) << "free key " << row;
   }
 
-  std::unique_ptr<Policy> policy_;
+  // Copied with the harness.
+  struct OwnPolicy : std::unique_ptr<Policy> {
+    explicit OwnPolicy(std::unique_ptr<Policy> policy) : std::unique_ptr<Policy>(std::move(policy)) {}
+    OwnPolicy(const OwnPolicy& other) : std::unique_ptr<Policy>(other->clone()) {}
+  };
+
+  OwnPolicy policy_;
   bool may_replace_;
   std::map<std::int64_t, RowKey> keys_;  // of tracked ids
   std::vector<RowKey> free_;             // last freed, first used again

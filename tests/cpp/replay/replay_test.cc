@@ -34,7 +34,7 @@ TEST_F(Replay, EveryPolicyLiesBetweenMinAndNoBuffer) {
     for (const std::size_t capacity : {0, 3, 20, 600}) {
       SCOPED_TRACE(name + ", capacity " + std::to_string(capacity));
       const ReplayResult result =
-          replay(some, {.policy = {.name = name, .capacity = capacity}, .window_minibatches = 8});
+          replay(some, {.policy = {.name = name, .capacity = capacity}, .window = {.minibatches = 8}});
       EXPECT_EQ(result.rows_requested, optimum.requested());
       EXPECT_EQ(result.hits + result.rows_moved - result.replacement_rows, result.rows_requested);
       EXPECT_GE(result.rows_moved, optimum.min_rows(capacity));
@@ -49,15 +49,14 @@ TEST_F(Replay, AWindowOverTheWholeTraceIsTheOptimum) {
   const Trace some = trace();
   const OfflineOptimum optimum(some);
   for (const std::size_t capacity : {1, 10, 50, 200})
-    EXPECT_EQ(replay(some, {.policy = {.capacity = capacity}, .window_minibatches = 1000}).rows_moved,
+    EXPECT_EQ(replay(some, {.policy = {.capacity = capacity}, .window = {.minibatches = 1000}}).rows_moved,
               optimum.min_rows(capacity));
 }
 
 TEST_F(Replay, AWindowInRowsReachesAsFarAsItsRows) {
   const Trace some = trace();
   const auto rows = [&](std::size_t minibatches, std::size_t in_rows) {
-    return replay(some,
-                  {.policy = {.capacity = 20}, .window_minibatches = minibatches, .window_rows = in_rows})
+    return replay(some, {.policy = {.capacity = 20}, .window = {.minibatches = minibatches, .rows = in_rows}})
         .rows_moved;
   };
   EXPECT_EQ(rows(0, 1), rows(1, 0));  // at least one row beyond: one more minibatch
