@@ -3,9 +3,13 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# `agent` joins as that part comes.
-EXTRAS := dgl,cli,ucx,pilot,dev
+EXTRAS := dgl,cli,ucx,agent,pilot,dev
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+# How llama.cpp is built for the agent: only the library that is used, its files compiled many at a time, which halves
+# the work. Not for this very CPU: pip keeps the wheel, and a home folder may be seen by several machines.
+LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=12 \
+  -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/cmake/llama_quickly.cmake
 
 # The python at hand, if DGL has wheels for it; else any other that has.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10 python3.9; do \
@@ -65,8 +69,8 @@ $(VENV)/.installed: $(VENV)/.tools constraints.txt pyproject.toml $(NATIVE)
 	$(say) 'compiling the core and installing rudder into $(VENV) (minutes the first time)'
 	@$(BIN)/python -m pip install -qq --no-build-isolation --no-deps -e .
 	@if [ -n "$(filter-out $(NATIVE),$?)" ]; then \
-	  echo '==> installing what it needs ($(EXTRAS)): DGL, torch, the tools (minutes the first time)'; \
-	  $(BIN)/python -m pip install -qq -c constraints.txt 'rudder-gnn[$(EXTRAS)]'; fi
+	  echo '==> installing what it needs ($(EXTRAS)): DGL, torch, llama.cpp, the tools (minutes the first time)'; \
+	  CMAKE_ARGS='$(LLAMA_CMAKE)' $(BIN)/python -m pip install -qq -c constraints.txt 'rudder-gnn[$(EXTRAS)]'; fi
 	@touch $@
 
 demo: env

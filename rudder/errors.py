@@ -51,5 +51,9 @@ class LaunchError(RudderError, RuntimeError):
     """A job could not be started: a port is taken, a right or program is missing, a host does not answer."""
 
 
+class AgentError(RudderError, RuntimeError):
+    """The agent's model could not be run, or did not decide in time. Training goes on without it."""
+
+
 class VerifyError(RudderError, AssertionError):
     """Rows differ from what the stock pull returns (``verify=True``)."""

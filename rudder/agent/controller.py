@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Union, runtime_checkable
 
@@ -62,12 +63,21 @@ class Reporting(Protocol):
 ControllerLike = Union[str, Controller]
 
 
-def make_controller(which: ControllerLike) -> Controller:
-    """The controller of that name ("default" or "rule"), or the object itself. Raises ConfigError."""
+def make_controller(which: ControllerLike, *, model: str | None = None) -> Controller:
+    """The controller of that name ("default", "rule" or "agent"), or the object itself. Raises ConfigError.
+
+    ``model``: the agent's GGUF file or address; None: RUDDER_AGENT_MODEL, else the model that comes with the
+    package.
+    """
     from rudder.agent.default import DefaultController
+    from rudder.agent.llm import AgentController, settings_here
     from rudder.agent.rule import RuleController
 
-    named: dict[str, type[Controller]] = {"default": DefaultController, "rule": RuleController}
+    named: dict[str, Callable[[], Controller]] = {
+        "default": DefaultController,
+        "rule": RuleController,
+        "agent": lambda: AgentController(settings_here(model)),
+    }
     if isinstance(which, str):
         if which not in named:
             raise ConfigError(f"controller {which!r}: use {', '.join(named)}, or an object with decide()")

@@ -96,14 +96,52 @@ def ucx() -> Check:
     return Check("ucx", Status.OK, f"{text}; RDMA devices: {', '.join(ports) or 'none'}")
 
 
+# The shipped model's load report, or why there is none: [reason, report]. In a process of its own, since a
+# damaged file can end it.
+_PILOT = """
+import json
+from rudder.agent.llm import PILOT
+from rudder.errors import RudderError
+try:
+    from rudder.agent.worker.local import LlamaDecider
+    if not PILOT.is_file():
+        print(json.dumps([f"{PILOT} is missing", {}]))
+    else:
+        print(json.dumps(["", LlamaDecider(str(PILOT)).report]))
+except RudderError as error:
+    print(json.dumps([str(error), {}]))
+"""
+
+
 def agent() -> Check:
-    """llama.cpp, for which the extra `agent` is reserved."""
+    """llama.cpp and the model that comes with the package, which `controller="agent"` runs."""
     version = _version("llama-cpp-python")
+    if not version:
+        return Check(
+            "agent",
+            Status.ABSENT,
+            "llama-cpp-python is not installed",
+            "only for controller='agent' with a model of this machine: pip install 'rudder-gnn[agent]'",
+        )
+    found = f"llama-cpp-python {version}"
+    try:
+        reason, report = json.loads(_in_python(_PILOT))
+    except _ImportFailedError as error:
+        return Check(
+            "agent", Status.LIMITED, f"{found} does not run: {error}", "build it anew for this machine"
+        )
+    if reason:
+        return Check(
+            "agent",
+            Status.LIMITED,
+            f"{found}; the shipped model: {reason}",
+            "name another with --agent-model",
+        )
+    parameters, milliseconds = report["parameters"] / 1e6, report["decision_ms"]
     return Check(
         "agent",
-        Status.OK if version else Status.ABSENT,
-        f"llama-cpp-python {version}" if version else "llama-cpp-python is not installed",
-        "nothing to do: no controller uses a language model yet; the default and the rule need nothing",
+        Status.OK,
+        f"{found}; the shipped model of {parameters:.1f} M parameters decides in {milliseconds:.1f} ms",
     )
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
@@ -170,10 +170,39 @@ def test_ucx_that_rudder_cannot_use_says_why(monkeypatch: pytest.MonkeyPatch) ->
     assert "built without ucx: do this" in check.advice
 
 
-@pytest.mark.parametrize("version", ["", "0.3.36"])
-def test_nobody_is_told_to_install_what_nothing_uses(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(software, "_version", lambda _name: version)
-    assert "pip install" not in software.agent().advice
+def test_without_llama_cpp_the_agent_is_absent_and_the_extra_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "_version", lambda _name: "")
+    check = software.agent()
+    assert check.status is Status.ABSENT
+    assert "rudder-gnn[agent]" in check.advice
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "says"),
+    [
+        (
+            ["", {"parameters": 1_200_000, "decision_ms": 6.04}],
+            Status.OK,
+            "1.2 M parameters decides in 6.0 ms",
+        ),
+        (["pilot.gguf is missing", {}], Status.LIMITED, "pilot.gguf is missing"),
+        (software._ImportFailedError("ended with -4"), Status.LIMITED, "ended with -4"),
+    ],
+)
+def test_the_agent_is_examined_by_a_decision(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, status: Status, says: str
+) -> None:
+    def run(_code: str) -> str:
+        if isinstance(answer, Exception):
+            raise answer
+        return json.dumps(answer)
+
+    monkeypatch.setattr(software, "_version", lambda _name: "0.3.36")
+    monkeypatch.setattr(software, "_in_python", run)
+    check = software.agent()
+    assert check.status is status
+    assert says in check.found
+    assert bool(check.advice) == (status is not Status.OK)
 
 
 def test_a_child_that_fails_gives_its_last_line() -> None:
