@@ -25,15 +25,13 @@ if TYPE_CHECKING:
 
 #: What `make_controller` offers behind "classifier:".
 KINDS = ("logistic", "forest", "mlp", "svm", "xgboost")
-#: Decisions of generated workloads, which come with the package (docs/pilot.md says how they were made).
-SHIPPED = Path(__file__).with_name("decisions.tsv")
 _SEED = 1
 
 
 class ClassifierController:
     """Answers the candidate that a classifier names. Learns when it is made: seconds."""
 
-    def __init__(self, kind: str, examples: Sequence[Example] | Path = SHIPPED) -> None:
+    def __init__(self, kind: str, examples: Sequence[Example] | Path) -> None:
         """``kind`` is one of `KINDS`. Raises ConfigError, FormatError (the file of examples)."""
         if kind not in KINDS:
             raise ConfigError(f"classifier {kind!r}: use {', '.join(KINDS)}")

@@ -28,18 +28,18 @@ def test_the_numbers_of_a_line_come_by_their_keys() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("plan\tnumbers", "plans\tnumbers"),
-        (" st ", " xx "),
+        ("plan\t", "plans\t"),
+        (" ss ", " xx "),
         ("\nv1 w=", "\nv1 z="),
         ("\tdrill", ""),
-        (":", ""),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, old: str, new: str) -> None:
     path = tmp_path / "examples.tsv"
     write(drill(3, seed=1), path)
     text = path.read_text()
-    path.write_text(text.replace(old, new, 1) if old in text else "")
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
     with pytest.raises(FormatError, match=r"examples\.tsv"):
         read(path)
 
