@@ -21,7 +21,7 @@ from rudder.pilot import vocabulary
 class Shape:
     """Sizes of the model. Rows of every matrix must be multiples of 32, the block of Q8_0."""
 
-    layers: int = 4
+    layers: int = 3
     width: int = 128
     heads: int = 4
     inner: int = 352  # 2.75 times the width
