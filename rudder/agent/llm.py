@@ -98,6 +98,11 @@ class AgentController:
         return self._state.state
 
     @property
+    def waiting(self) -> bool:
+        """Is the answer to a question still to come?"""
+        return self._open_question is not None and self._answer is None
+
+    @property
     def keeper(self) -> int | None:
         """Process id of the keeper, where this controller has started it."""
         return self._client.keeper if self._client is not None else None

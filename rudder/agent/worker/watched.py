@@ -23,7 +23,7 @@ from rudder.plan import Plan
 #: Seconds until a worker that ended is started anew; twice as many after each failure in a row.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 #: Failures in a row, without an answer between them, after which nothing is tried any more.
-MOST_FAILURES = 5
+MOST_FAILURES = 4
 #: A worker is ended at twice the deadline of what it was asked, but after so many seconds at the earliest: a
 #: process that gets no core for a moment does not hang.
 SHORTEST_PATIENCE_S = 0.5
