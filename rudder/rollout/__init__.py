@@ -1,5 +1,6 @@
 """Training jobs as a simulator plays them: what they request, what everything costs, and how it changes.
 
 workload            one job's accesses and costs, as arrays
+simulator           one trainer on a workload: plans in, evidence out; tries plans on what comes next
 generate, sampled   jobs that drift, from a seed: neighbour sampling on generated graphs
 """

@@ -1,0 +1,287 @@
+"""A trainer on a workload, interval by interval, as a live run goes: a plan in, evidence out.
+
+The accesses go through the live engine's ledger, the times through the pipeline of `rudder.shadow`; the
+shadow is the live one, fed with what the simulated run measures. A prior "vip" is that of the training set as
+it is when it is computed, and is out of date afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rudder.agent.evidence import REMEMBERED, Decision, Evidence, step_milliseconds
+from rudder.agent.space import Space
+from rudder.gap_sample import Sampler
+from rudder.metrics import IntervalMetrics
+from rudder.plan import Plan
+from rudder.rollout.workload import Workload, Worth
+from rudder.shadow.feed import Feed
+from rudder.shadow.sample import Counts
+from rudder.shadow.shadow import Shadow
+from rudder.shadow.trial import Memory, Trial
+
+if TYPE_CHECKING:
+    from rudder._core import Prior
+
+#: Priors that a simulated run can have.
+PRIORS = ("vip", "degree", "frequency", "none")
+#: The loader's own bound on waiting blocks, as a share of the memory at first.
+WAITING_SHARE = 0.25
+#: Of computing a prior that is only counted or read: as a share of computing VIP.
+_CHEAP = 0.1
+
+
+class Simulator:
+    """One trainer under plans. Not thread-safe."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        plan: Plan | None = None,
+        *,
+        priors: tuple[str, ...] = PRIORS,
+        halvings: int = 0,
+        shadow: bool = True,
+    ) -> None:
+        """Before the first minibatch, under ``plan`` (by default the default one).
+
+        ``halvings``: run a spatial sample of 2 ** -halvings of the rows, each weighing as much as so many.
+        ``shadow``: without it evidence has no counterfactuals, and an interval takes a tenth of the time.
+        """
+        self.workload = workload
+        plan = plan or Plan()
+        #: What controllers may choose.
+        self.space = Space(default=plan, priors=priors)
+        #: The last interval's evidence; None before the first.
+        self.evidence: Evidence | None = None
+        #: Milliseconds of all steps so far.
+        self.milliseconds = 0.0
+        self._halvings = halvings
+        self._feed = _feed_of(workload, halvings)
+        self._counts = Counts()
+        self._counted = 0
+        self._row_bytes = workload.row_bytes
+        self._waiting = WAITING_SHARE * float(workload.memory_rows[0]) * workload.row_bytes
+        self._trial = Trial(
+            self._feed,
+            self._memory(0),
+            plan,
+            self._prior(plan, 0),
+            id_space=workload.id_space,
+            halvings=halvings,
+        )
+        self._prior_age = 0
+        self._interval = 0
+        self._history: tuple[Decision, ...] = ()
+        self._entered = np.zeros(workload.id_space, dtype=np.bool_)
+        self._shadow: Shadow | None = None
+        self._submitted = 0
+        if shadow:
+            self._shadow = Shadow(
+                plan,
+                self._memory(0),
+                lambda name: self._worth(name, 0),
+                latency=float(workload.latency_s[0]),
+                rebuild_seconds=workload.rebuild_s,
+            )
+
+    @property
+    def next(self) -> int:
+        """The minibatch that is next."""
+        return self._trial.pipeline.next
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self._trial.plan
+
+    @property
+    def done(self) -> bool:
+        """Is the workload over?"""
+        return self.next >= len(self.workload)
+
+    @property
+    def shadow(self) -> Shadow | None:
+        """The shadow, where there is one."""
+        return self._shadow
+
+    def step(self, plan: Plan, rolled_back: int = 0) -> Evidence:
+        """Run an interval under ``plan``; returns its evidence. REQUIRES not done."""
+        before, totals = self._trial.counters(), _times(self._trial)
+        previous = self.evidence.metrics if self.evidence else None
+        if previous is not None and plan.but(rebuild=False) != previous.plan:
+            decision = Decision(previous.plan, step_milliseconds(previous))
+            self._history = (*self._history, decision)[-REMEMBERED:]
+        begin = self.next
+        self._apply(plan)
+        end = min(begin + plan.interval, len(self.workload))
+        self._trial.run(end)
+        metrics = self._metrics(before, totals, begin, end)
+        self.milliseconds += 1000 * metrics.seconds_wall
+        counterfactuals: dict[str, float] = {}
+        if self._shadow is not None:
+            self._feed_shadow()
+            self._shadow.end_interval(metrics)
+            counterfactuals = self._shadow.counterfactuals(self.space.candidates(self.plan))
+        self.evidence = Evidence(
+            metrics,
+            self.space,
+            previous=previous,
+            counterfactuals=counterfactuals,
+            history=self._history,
+            fresh_share=self._fresh(begin, end),
+            prior_age=self._prior_age,
+            rolled_back=rolled_back,
+        )
+        self._prior_age += 1
+        self._interval += 1
+        return self.evidence
+
+    def cost_of(self, horizon: int = 2) -> Callable[[Plan], float]:
+        """Milliseconds a step of the next ``horizon`` intervals if this plan is held: by trying it on a copy.
+
+        Each plan is tried once. The simulator itself does not move; the answer is of where it stands now.
+        """
+        tried: dict[Plan, float] = {}
+        trial, begin = self._trial, self.next
+        end = min(begin + horizon * self.plan.interval, len(self.workload))
+
+        def cost(plan: Plan) -> float:
+            if plan not in tried:
+                copy = trial.clone()
+                clock = copy.pipeline.clock
+                self._apply_to(copy, plan)
+                copy.run(end)
+                tried[plan] = 1000 * (copy.pipeline.clock - clock) / max(1, end - begin)
+            return tried[plan]
+
+        return cost
+
+    def _apply(self, plan: Plan) -> None:
+        renewed = plan.rebuild or plan.prior != self.plan.prior
+        memory, seconds = self._memory(self.next), self._apply_to(self._trial, plan)
+        if renewed:
+            self._prior_age = 0
+        if self._shadow is not None:
+            worth = (
+                self._worth(plan.prior, self.next) if renewed and plan.prior in ("vip", "degree") else None
+            )
+            self._feed_shadow()
+            self._shadow.applied(plan, worth, memory=memory, seconds=seconds)
+
+    def _apply_to(self, trial: Trial, plan: Plan) -> float:
+        """Bring a plan into force; returns the seconds that the trainer waits for it."""
+        at = trial.pipeline.next
+        renewed = plan.rebuild or plan.prior != trial.plan.prior
+        self._count(trial)
+        trial.apply(plan, self._memory(at), self._prior(plan, at) if renewed else None)
+        seconds = 0.0
+        if renewed:
+            seconds = self.workload.rebuild_s * (1.0 if plan.prior == "vip" else _CHEAP)
+            trial.pipeline.pause(seconds)
+        return seconds
+
+    def _count(self, trial: Trial) -> None:
+        """Count what was sampled so far."""
+        for minibatch in range(self._counted, trial.pipeline.sampled):
+            self._counts.count(self._feed.ids[minibatch], self.workload.id_space)
+        self._counted = max(self._counted, trial.pipeline.sampled)
+
+    def _prior(self, plan: Plan, minibatch: int) -> Prior:
+        from rudder._core import Prior
+
+        if plan.prior == "frequency":
+            return Prior.from_worth(self._counts.worth(plan.half_life, self.workload.id_space))
+        worth = self._worth(plan.prior, minibatch)
+        return Prior.from_worth(np.zeros(1, dtype=np.float32) if worth is None else worth)
+
+    def _worth(self, name: str, minibatch: int) -> Worth | None:
+        if name == "vip":
+            return self.workload.vip_at(minibatch)
+        return self.workload.degree if name == "degree" else None
+
+    def _memory(self, minibatch: int) -> Memory:
+        at = min(minibatch, len(self.workload) - 1)
+        return Memory(int(self.workload.memory_rows[at]), self._row_bytes, self._waiting)
+
+    def _feed_shadow(self) -> None:
+        assert self._shadow is not None
+        some = self.workload
+        for minibatch in range(self._submitted, self._trial.pipeline.sampled):
+            ids = some.ids[some.offsets[minibatch] : some.offsets[minibatch + 1]].astype(np.int64)
+            self._shadow.submitted(ids, float(some.block_bytes[minibatch]), float(some.sampling_s[minibatch]))
+        self._submitted = max(self._submitted, self._trial.pipeline.sampled)
+
+    def _fresh(self, begin: int, end: int) -> float | None:
+        seen = fresh = 0
+        for minibatch in range(begin, end):
+            ids = self._feed.ids[minibatch]
+            seen += len(ids)
+            fresh += int(np.count_nonzero(~self._entered[ids]))
+        for minibatch in range(begin, end):
+            self._entered[self._feed.ids[minibatch]] = True
+        return fresh / seen if seen and begin else None
+
+    def _metrics(
+        self, before: dict[str, int], totals: tuple[float, ...], begin: int, end: int
+    ) -> IntervalMetrics:
+        some, after, steps = self.workload, self._trial.counters(), end - begin
+        wall, stalled_sampling, stalled_fetching, fetching = (
+            now - then for now, then in zip(_times(self._trial), totals)
+        )
+        pipeline = self._trial.pipeline
+
+        def rows(name: str) -> int:
+            return (after[name] - before[name]) << self._halvings
+
+        waiting = some.block_bytes[end : pipeline.sampled].sum()
+        return IntervalMetrics(
+            tensor=some.name,
+            rank=0,
+            interval=self._interval,
+            minibatches=steps,
+            plan=self.plan,
+            row_bytes=self._row_bytes,
+            ids_requested=int(some.offsets[end] - some.offsets[begin]),
+            rows_requested=rows("rows_requested"),
+            rows_hit=rows("rows_hit"),
+            rows_moved=rows("rows_moved"),
+            rows_merged=rows("rows_merged"),
+            rows_evicted=rows("rows_evicted"),
+            seconds_wall=wall,
+            seconds_sampling=float(some.sampling_s[begin:end].sum()),
+            seconds_fetching=fetching,
+            seconds_stalled_sampling=stalled_sampling,
+            seconds_stalled_fetching=stalled_fetching,
+            capacity_rows=after["capacity_rows"] << self._halvings,
+            cached_rows=after["cached_rows"] << self._halvings,
+            window_rows=after["window_rows"] << self._halvings,
+            window_minibatches=after["window_minibatches"],
+            window_bytes=after["window_bytes"],
+            waiting_bytes=int(waiting),
+        )
+
+
+def _times(trial: Trial) -> tuple[float, float, float, float]:
+    pipeline = trial.pipeline
+    return pipeline.clock, pipeline.stalled_sampling, pipeline.stalled_fetching, pipeline.fetching
+
+
+def _feed_of(workload: Workload, halvings: int) -> Feed:
+    sampler, feed = Sampler(), Feed()
+    sampler.halvings = halvings
+    for t in range(len(workload)):
+        ids = workload.ids[workload.offsets[t] : workload.offsets[t + 1]].astype(np.int64)
+        feed.append(
+            sampler.among(ids),
+            requests=len(ids),
+            sampling=float(workload.sampling_s[t]),
+            block_bytes=float(workload.block_bytes[t]),
+            compute=float(workload.compute_s[t]),
+            row_seconds=workload.row_bytes / float(workload.bandwidth[t]),
+            latency=float(workload.latency_s[t]),
+        )
+    return feed

@@ -1,0 +1,303 @@
+"""The shadow of a run: its last interval modelled under other plans, and the default plan all along.
+
+It sees what the run submits, keeps a spatial sample of the ids (as `rudder.gap` does), and after each
+interval what the run measured. From that it models two trainers: one under the plans that were in force, one
+that had the default plan from the beginning. A counterfactual starts from the first one's state at the
+interval's begin.
+
+**Costs** are of the interval itself: its mean computing time, each minibatch's sampling time, the bandwidth
+at which the model fetches as long as the run did. The latency is given, since busy time alone cannot tell it
+from bandwidth.
+
+**Not known here**: what "vip" computed anew would be. Its stand-in is what was counted lately, which ranks
+rows about as a fresh VIP does; and of a computation's time, only the share that falls on an interval if it
+holds for `HOLDS` of them.
+
+Ids take 8 bytes an access until their interval ended; numbers 24 bytes a sampled id, at most `MOST_NUMBERS`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.metrics import IntervalMetrics
+from rudder.plan import Plan
+from rudder.policies import LOOKAHEAD
+from rudder.shadow.feed import Feed
+from rudder.shadow.fit import row_seconds
+from rudder.shadow.sample import Counts, Numbers
+from rudder.shadow.trial import Memory, Trial
+from rudder.source import Ids
+
+if TYPE_CHECKING:
+    from rudder._core import Prior
+
+#: Sampled accesses of an interval; the rate is halved above. A plan takes about 0.2 microseconds for each.
+SAMPLE = 6144
+#: Sampled ids with a number; the rate is halved above.
+MOST_NUMBERS = 1 << 18
+#: Intervals for which a prior computed anew is taken to hold.
+HOLDS = 4
+#: Half-life of the counts that stand in for a fresh VIP.
+_FRESH = 128
+_SMOOTHING = 1 / 16
+# Minibatches kept behind the interval: what the pipeline may look back to.
+_KEPT = 400
+
+#: Worth of every row by the prior's name, float32 [rows of the table]; None: cannot be had (cheaply).
+WorthOf = Callable[[str], "NDArray[np.float32] | None"]
+
+
+class Shadow:
+    """One tensor's shadow on one trainer. `submitted` may be called from another thread than the rest."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        memory: Memory,
+        worth: WorthOf,
+        *,
+        default: Plan | None = None,
+        local: tuple[int, int] = (0, 0),
+        latency: float = 1e-4,
+        policy: str = LOOKAHEAD,
+        rebuild_seconds: float = 0.0,
+    ) -> None:
+        """``plan``: in force now; ``default``: what it is compared with (None: the same plan).
+
+        ``local``: first id of the local partition, and the one after its last. ``latency``: seconds of a
+        fetch beside its bytes. ``rebuild_seconds``: what computing a prior takes, until one was measured.
+        """
+        self.latency, self.rebuild_seconds = latency, rebuild_seconds
+        #: Modelled milliseconds a step of the last interval: of the run, and of the default plan from the
+        #: beginning. None: nothing was modelled yet.
+        self.live_ms: float | None = None
+        self.default_ms: float | None = None
+        #: Measured time of the last interval as a multiple of the modelled one.
+        self.calibration = 1.0
+        #: Share of the rows requested in the last interval that no earlier one had requested.
+        self.fresh_share: float | None = None
+        self._plan, self._memory, self._worth = plan, memory, worth
+        self._default = default or plan
+        self._local, self._policy = local, policy
+        self._lock = threading.Lock()
+        self._mean: float | None = None
+        self._row_seconds = 1e-6
+        self._pause = 0.0
+        self._known: dict[str, NDArray[np.float32] | None] = {}
+        self._live_worth, self._beside_worth = self._ranking(plan.prior), self._ranking(self._default.prior)
+        self._interval_end = 0
+        self._feed, self._numbers = Feed(), Numbers(local)
+        self._counts = self._past_counts = self._begin_counts = Counts()
+        self._past_known = self._begin_known = 0
+        #: Ids that both models' priors rank; sampled accesses of this interval, and those to new ids.
+        self._ranked = self._seen = self._new = 0
+        self._live, self._beside = self._trial(plan, 0), self._trial(self._default, 0)
+        #: The run as it stood when the last interval began.
+        self._past: Trial | None = None
+
+    @property
+    def rate(self) -> float:
+        """Share of the ids that belong to the sample."""
+        return float(2.0**-self._numbers.sampler.halvings)
+
+    def submitted(self, ids: Ids, block_bytes: float = 0.0, sampling: float = 0.0) -> None:
+        """A minibatch was sampled: ids (int64), bytes of its blocks, seconds that sampling took."""
+        with self._lock:
+            numbers, new = self._numbers.of(ids)
+            low, high = self._local
+            remote = len(ids) if low == high else int(np.count_nonzero((ids < low) | (ids >= high)))
+            self._counts.count(numbers, len(self._numbers))
+            self._feed.append(numbers, requests=remote, sampling=sampling, block_bytes=block_bytes)
+            self._new += new
+            self._seen += len(numbers)
+            mean = float(len(numbers)) if self._mean is None else self._mean
+            self._mean = mean + (len(numbers) - mean) * _SMOOTHING
+            self._lower()
+
+    def dropped(self) -> None:
+        """Every minibatch that the trainer did not begin is forgotten."""
+        with self._lock:
+            begun = self._live.pipeline.next
+            self._feed.truncate(max(begun, self._feed.first))
+            for trial in (self._live, self._beside):
+                trial.drop()
+
+    def applied(
+        self,
+        plan: Plan,
+        worth: NDArray[np.float32] | None = None,
+        *,
+        memory: Memory | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        """A plan came into force, with a prior (of every row) where that is new; it took so many seconds."""
+        with self._lock:
+            if worth is not None and plan.prior != "frequency":
+                self._known[plan.prior] = worth
+            if plan.rebuild:
+                self.rebuild_seconds = seconds
+            changed = plan.prior != self._plan.prior or plan.rebuild
+            self._plan, self._pause = plan.but(rebuild=False), seconds
+            prior = None
+            if changed:
+                self._live_worth = self._ranking(plan.prior)
+                prior = self._made(plan, self._counts, len(self._numbers))
+            if memory is not None and memory != self._memory:
+                self._memory = memory
+                self._beside.apply(self._beside.plan, memory)
+            self._live.apply(plan, memory, prior)
+
+    def end_interval(self, metrics: IntervalMetrics) -> None:
+        """An interval ended: model it. Call before the next plan is applied."""
+        with self._lock:
+            self.fresh_share = self._new / self._seen if self._seen and metrics.interval else None
+            self._new = self._seen = 0
+            begin = self._live.pipeline.next
+            end = min(begin + metrics.minibatches, self._feed.end)
+            if end > begin:
+                self._model(metrics, begin, end)
+            self._feed.forget(end - _KEPT)
+
+    def counterfactuals(self, plans: Mapping[str, Plan]) -> dict[str, float]:
+        """Modelled milliseconds a step of the last interval under each plan; none where none was modelled."""
+        with self._lock:
+            if self._past is None:
+                return {}
+            found: dict[Plan, float] = {}
+            for plan in plans.values():
+                if plan not in found:
+                    found[plan] = self._try(self._past, plan)
+            return {name: found[plan] for name, plan in plans.items()}
+
+    def _try(self, past: Trial, plan: Plan) -> float:
+        trial = past.clone()
+        prior = None
+        if plan.rebuild and plan.prior != "frequency":
+            from rudder._core import Prior
+
+            prior = Prior.from_worth(self._past_counts.worth(_FRESH, self._past_known))
+        elif plan.rebuild or plan.prior != past.plan.prior:
+            prior = self._made(plan, self._past_counts, self._past_known)
+        trial.apply(plan, None, prior)
+        milliseconds = trial.run(self._interval_end)
+        if plan.rebuild:
+            steps = max(1, self._interval_end - past.pipeline.next)
+            milliseconds += 1000 * self.rebuild_seconds / HOLDS / steps
+        return milliseconds
+
+    def _model(self, metrics: IntervalMetrics, begin: int, end: int) -> None:
+        """Both trainers through the interval, at the costs that it had."""
+        steps = end - begin
+        busy = metrics.seconds_wall - metrics.seconds_stalled - self._pause
+        compute = max(0.0, busy / max(1, metrics.minibatches))
+        minibatches = range(begin, end)
+        self._feed.cost(minibatches, compute, self._row_seconds, self.latency)
+        self._rank_new()
+        past = self._live
+        self._row_seconds = self._fitted(past, metrics, steps)
+        self._feed.cost(range(begin, self._feed.end), compute, self._row_seconds, self.latency)
+        self._past, self._past_counts, self._past_known = past, self._begin_counts, self._begin_known
+        self._interval_end = end
+        self._live = past.clone()
+        milliseconds = self._live.run(end)
+        self.live_ms = milliseconds + 1000 * self._pause / steps
+        self.default_ms = self._beside.run(end)
+        measured = 1000 * metrics.seconds_wall / max(1, metrics.minibatches)
+        self.calibration = measured / self.live_ms if self.live_ms > 0 else 1.0
+        self._pause = 0.0
+        self._begin_counts, self._begin_known = self._counts.clone(), len(self._numbers)
+        if self._default.prior == "frequency":  # as `rudder.agent.default` has it computed
+            self._beside.apply(
+                self._default, None, self._made(self._default, self._counts, len(self._numbers))
+            )
+
+    def _fitted(self, past: Trial, metrics: IntervalMetrics, steps: int) -> float:
+        tried = past.clone()
+        moved = []
+        before = tried.counters()["rows_moved"]
+        for minibatch in range(past.pipeline.next, past.pipeline.next + steps):
+            tried.run(minibatch + 1)
+            after = tried.counters()["rows_moved"]
+            moved.append(float(after - before))
+            before = after
+        # What the run moved is known: the sample only says when.
+        scale = metrics.rows_moved / sum(moved) if sum(moved) else 0.0
+        return row_seconds(
+            past.pipeline,
+            self._feed,
+            [scale * rows for rows in moved],
+            metrics.seconds_fetching,
+            self._row_seconds,
+        )
+
+    def _ranking(self, name: str) -> NDArray[np.float32] | None:
+        """Worth of every row by a prior that nothing is counted for; None: there is none."""
+        if name in ("none", "frequency"):
+            return None
+        if name not in self._known:
+            self._known[name] = self._worth(name)
+        return self._known[name]
+
+    def _made(self, plan: Plan, counts: Counts, known: int) -> Prior:
+        """The prior that a plan gets which comes into force when so many ids are known."""
+        from rudder._core import Prior
+
+        worth = self._ranking(plan.prior)
+        if plan.prior == "frequency":
+            return Prior.from_worth(counts.worth(plan.half_life, known))
+        if worth is None:
+            return Prior.from_worth(np.zeros(1, dtype=np.float32))
+        return Prior.from_worth(worth[self._numbers.ids])
+
+    def _rank_new(self) -> None:
+        """Ids that came since have a worth too."""
+        from rudder._core import Prior
+
+        if len(self._numbers) == self._ranked:
+            return
+        self._ranked = len(self._numbers)
+        for trial, worth in ((self._live, self._live_worth), (self._beside, self._beside_worth)):
+            if worth is not None:
+                trial.rank(Prior.from_worth(worth[self._numbers.ids]))
+
+    def _lower(self) -> None:
+        """Halve the rate where the sample has become too large."""
+        halvings = self._numbers.sampler.halvings
+        accesses, known = (self._mean or 0.0) * self._plan.interval, len(self._numbers)
+        while accesses > SAMPLE or known > MOST_NUMBERS:
+            halvings, accesses, known = halvings + 1, accesses / 2, known // 2
+        if halvings > self._numbers.sampler.halvings:
+            self._mean = None
+            self._start(halvings)
+
+    def _start(self, halvings: int) -> None:
+        """Models with nothing in their buffers yet, from where the run stands, over a sample of this rate."""
+        earlier, first = self._numbers, self._live.pipeline.next
+        self._feed.forget(first)
+        self._numbers = Numbers(self._local)
+        self._numbers.sampler.halvings = halvings
+        self._counts, self._begin_counts, self._begin_known = Counts(), Counts(), 0
+        self._ranked = self._new = self._seen = 0
+        for at, numbers in enumerate(self._feed.ids):
+            self._feed.ids[at], _ = self._numbers.of(earlier.ids[numbers])
+            self._counts.count(self._feed.ids[at], len(self._numbers))
+        self._past = None
+        self._live = self._trial(self._plan, halvings)
+        self._beside = self._trial(self._default, halvings)
+
+    def _trial(self, plan: Plan, halvings: int) -> Trial:
+        return Trial(
+            self._feed,
+            self._memory,
+            plan,
+            None,
+            id_space=2 * MOST_NUMBERS,
+            halvings=halvings,
+            policy=self._policy,
+        )
