@@ -18,6 +18,8 @@ ENV_OUT = "RUDDER_OUT"
 ENV_RUN = "RUDDER_RUN"
 #: Folder of recorded accesses; `rudder launch --record` sets it.
 ENV_RECORD = "RUDDER_RECORD"
+#: Name of a controller, for scripts that name none; `rudder launch --controller` sets it.
+ENV_CONTROLLER = "RUDDER_CONTROLLER"
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b\s*", re.IGNORECASE)
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")

@@ -11,7 +11,7 @@ from typing import Any
 from rudder.gap import GapMeter
 from rudder.metrics import GROWING, Gap, IntervalMetrics, difference
 from rudder.plan import Plan
-from rudder.run_folder import RunFolder
+from rudder.run_folder import DECISIONS, RunFolder
 
 _log = logging.getLogger("rudder")
 
@@ -54,6 +54,15 @@ class Meter:
         with self._lock:
             for name, amount in amounts.items():
                 self._own[name] = self._own.get(name, 0) + amount
+
+    def put(self, **values: float) -> None:
+        """Set values that hold at one moment, by their names in `rudder.metrics`."""
+        with self._lock:
+            self._own.update(values)
+
+    def decided(self, values: dict[str, Any]) -> None:
+        """Write a line about a decision."""
+        self._on_disk(lambda folder: folder.append(self._tensor, "decision", values, file=DECISIONS))
 
     def begin_minibatch(self) -> None:
         """The trainer begins a minibatch."""
@@ -98,15 +107,20 @@ class Meter:
         now = {**self.snapshot(), "refused_decisions": refused}
         return self._whole(now, plan, 0)
 
-    def finish(self, plan: Plan, refused: int, *, failed: bool) -> None:
-        """Write the last, partial interval and the totals. Call while the core still answers."""
+    def finish(self, plan: Plan, refused: int, *, failed: bool) -> IntervalMetrics | None:
+        """Write the last, partial interval, which is returned where there is one, and the totals.
+
+        Call while the core still answers.
+        """
+        last = None
         if self.minibatches or not self._intervals:
-            self.end_interval(plan, refused)
+            last = self.end_interval(plan, refused)
         if self._gap is not None:
             self._gap.finish(self._intervals - 1)
         now = {**self.snapshot(), "refused_decisions": refused}
         self._write("end", self._whole(now, plan, self._intervals).to_json())
         self._summarise("failed" if failed else "finished", plan, now)
+        return last
 
     def _measure_gap(self, now: Mapping[str, int | float]) -> Gap | None:
         if self._gap is None:

@@ -36,6 +36,16 @@ waiting_bytes         blocks of sampled minibatches that wait for the trainer
 staging_bytes_peak    most bytes of fetched rows that ever waited
 verified_rows         rows compared with the stock pull (``verify=``); differing_rows among them
 refused_decisions     controller answers that could not be used, since the start
+decisions_made        plans that the controller was asked for; decisions_valid: plans that came in time
+decisions_late        plans that came after their interval's boundary, and were dropped
+decisions_adopted     plans that changed the plan in force
+decisions_rolled_back times that the guard put the default plan back
+seconds_steering      on the trainer's thread: evidence, shadow, asking, writing it down (part of
+                      seconds_training, unless there is no loader)
+seconds_agent         CPU time of the agent's process for this trainer's decisions (overlaps the rest)
+seconds_gained        modelled time that the plans in force saved against the default plan (by the shadow;
+                      0 without one); it may be negative
+agent_bytes           memory of the agent's process
 times_min             rows moved as a multiple of what Belady's MIN, which knows the future, would have
                       moved with the same buffer; null where that is not known (yet) or nothing had to move.
                       It can fall below 1: rows still staged for an earlier minibatch serve later ones for
@@ -79,6 +89,14 @@ GROWING = (
     "seconds_gathering",
     "verified_rows",
     "differing_rows",
+    "decisions_made",
+    "decisions_valid",
+    "decisions_late",
+    "decisions_adopted",
+    "decisions_rolled_back",
+    "seconds_steering",
+    "seconds_agent",
+    "seconds_gained",
 )
 #: Values that hold at one moment.
 GAUGES = (
@@ -91,6 +109,7 @@ GAUGES = (
     "waiting_bytes",
     "staging_bytes_peak",
     "refused_decisions",
+    "agent_bytes",
 )
 
 
@@ -155,6 +174,15 @@ class IntervalMetrics:
     waiting_bytes: int = 0
     staging_bytes_peak: int = 0
     refused_decisions: int = 0
+    decisions_made: int = 0
+    decisions_valid: int = 0
+    decisions_late: int = 0
+    decisions_adopted: int = 0
+    decisions_rolled_back: int = 0
+    seconds_steering: float = 0.0
+    seconds_agent: float = 0.0
+    seconds_gained: float = 0.0
+    agent_bytes: int = 0
     times_min: float | None = None
     times_min_error: float | None = None
     min_rows: int | None = None

@@ -9,8 +9,8 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.agent.controller import ControllerLike
-from rudder.config import Capacity
+from rudder.agent.controller import ControllerLike, check_controller
+from rudder.config import ENV_CONTROLLER, Capacity
 from rudder.errors import ConfigError
 from rudder.meter import MetricsCallback
 from rudder.plan import PRIORS, Plan
@@ -44,8 +44,14 @@ class Options:
     prior: PriorLike = OWN
     #: The plan to start with; its `prior` is overruled by the option of that name.
     plan: Plan = field(default_factory=Plan)
-    #: "default", "rule", or an object with ``decide(evidence) -> Plan``.
-    controller: ControllerLike = "default"
+    #: A name of `rudder.agent.controller.CONTROLLERS`, or an object with ``decide(evidence) -> Plan``. By
+    #: default the one that RUDDER_CONTROLLER names, else "default".
+    controller: ControllerLike = field(default_factory=lambda: os.environ.get(ENV_CONTROLLER) or "default")
+    #: Of the agent: a GGUF file, or the address of a model server. None: the file that RUDDER_AGENT_MODEL names,
+    #: else the model that comes with the package.
+    agent_model: str | os.PathLike[str] | None = None
+    #: Put the default plan back where a shadow of the run says that the controller's plans are slower.
+    guard: bool = True
     #: Seconds until a fetch that got no answer fails (and the fallback transport is tried, where there is
     #: one).
     deadline: float = 30.0
@@ -76,6 +82,7 @@ class Options:
             raise ConfigError(f"verify={self.verify!r}: use False, True (same as 'raise') or 'count'")
         if not self.deadline > 0:
             raise ConfigError(f"deadline of {self.deadline} s: it must be above 0")
+        check_controller(self.controller)
 
     @property
     def first_plan(self) -> Plan:

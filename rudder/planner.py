@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any
 
-from rudder.agent import make_controller
+from rudder.agent import Space, make_controller
 from rudder.errors import ClosedError, RudderError
 from rudder.metrics import IntervalMetrics
 from rudder.options import Options
@@ -13,7 +14,7 @@ from rudder.plan import Plan
 from rudder.policies import SCORE, STATIC_FREQUENCY
 from rudder.prior import Priors
 from rudder.source import FeatureSource, Ids
-from rudder.steering import Steering
+from rudder.steering import Notes, Steering
 
 if TYPE_CHECKING:
     from rudder._core import Prefetcher as Core
@@ -31,15 +32,23 @@ class Planner:
         # Is its count to end with the first epoch?
         self._counts = options.policy == STATIC_FREQUENCY and options.policy_settings.observe is None
         self._priors = Priors(source, options)
-        self._steering = Steering(make_controller(options.controller), options.first_plan)
-        plan, self.first_prior = self._priors.start(self._steering.plan)
-        self._steering.accept(plan)
+        plan, self.first_prior = self._priors.start(options.first_plan)
+        model = None if options.agent_model is None else os.fspath(options.agent_model)
+        named = isinstance(options.controller, str)
+        controller = make_controller(options.controller, model=model)
+        self._steering = Steering(
+            controller,
+            Space(plan, priors=self._priors.choices(plan), scores=self._scores),
+            name=str(options.controller) if named else type(controller).__name__,
+            bounded=named,
+        )
         self._core: Core | None = None
         self._recorder: Recorder | None = None
 
-    def steer(self, core: Core, recorder: Recorder | None) -> None:
+    def steer(self, core: Core, recorder: Recorder | None, notes: Notes) -> None:
         """Steer this core from now on, which was opened with the first plan and the whole memory."""
         self._core, self._recorder = core, recorder
+        self._steering.write_to(notes)
         if self.buffer_rows < self._capacity_rows:
             core.steer(capacity_rows=self.buffer_rows)
         if self._scores:
@@ -84,11 +93,19 @@ class Planner:
         """Ask the controller for the next interval's plan and bring it into force, if it can be."""
         plan = self._steering.step(metrics)
         if plan == self.plan and not self._priors.due(self.plan, plan) and not self._scores:
-            return
-        try:
-            self._apply(plan)
-        except RudderError as error:
-            self._steering.refuse(f"answered a plan that cannot be applied ({plan}): {error}")
+            self._steering.accept(plan)
+        else:
+            try:
+                self._apply(plan)
+            except RudderError as error:
+                self._steering.refuse(f"answered a plan that cannot be applied ({plan}): {error}")
+        back = self._steering.settle()
+        if back is not None:
+            self._apply(back)
+
+    def finish(self, metrics: IntervalMetrics) -> None:
+        """The run's last interval is over."""
+        self._steering.finish(metrics)
 
     def end_epoch(self) -> None:
         """An epoch is over."""
@@ -115,7 +132,7 @@ class Planner:
             prior=prior,
             **self._replacement(plan),
         )
-        self._steering.accept(plan.but(rebuild=False))
+        self._steering.accept(plan.but(rebuild=False), rebuilt=prior is not None)
 
     def _replacement(self, plan: Plan) -> dict[str, Any]:
         """What a plan says to the paper's policy, and to no other."""

@@ -98,7 +98,6 @@ class Prefetcher:
             if record is not None
             else None
         )
-        self._planner.steer(self._core, self._recorder)
         self._claims = Claims(self._core, source.row_bytes)
         self._closing = threading.Lock()
         self._closed = False
@@ -118,6 +117,7 @@ class Prefetcher:
             callback=options.on_metrics,
             gap=self._gap,
         )
+        self._planner.steer(self._core, self._recorder, self._meter)
         self._verifier = (
             Verifier(source, self._meter, raises=options.verify != "count") if options.verify else None
         )
@@ -321,7 +321,9 @@ class Prefetcher:
         # rows.
         self._core.close()
         try:
-            self._meter.finish(self.plan, self._planner.refused, failed=lifetime.failing())
+            last = self._meter.finish(self.plan, self._planner.refused, failed=lifetime.failing())
+            if last is not None:
+                self._planner.finish(last)
             if self._recorder is not None:
                 self._recorder.close()
         finally:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from rudder.errors import ConfigError
 from rudder.frequency import FrequencyPrior
 from rudder.options import Options
-from rudder.plan import Plan
-from rudder.policies import SCORE, STATIC_FREQUENCY, among, check_prior, needs_own_prior
+from rudder.plan import PRIORS, Plan
+from rudder.policies import LOOKAHEAD, SCORE, STATIC_FREQUENCY, among, check_prior, needs_own_prior
 from rudder.source import FeatureSource, Ids
 
 if TYPE_CHECKING:
@@ -60,6 +60,14 @@ class Priors:
         if plan.prior in ("none", "frequency") and self._policy != SCORE:
             return plan, None
         return plan, self._build(plan.prior)
+
+    def choices(self, plan: Plan) -> tuple[str, ...]:
+        """Priors that may take the place of that of ``plan``, its own among them."""
+        if self._policy != LOOKAHEAD:
+            return (plan.prior,)
+        possible = {"given": self._given is not None, "frequency": True, "none": True}
+        possible |= {name: name in self._source.priors for name in _FALLBACK}
+        return tuple(name for name in PRIORS if possible[name])
 
     def due(self, old: Plan, new: Plan) -> bool:
         """Does the new plan need a prior that is not in force: another one, or the same computed anew?"""

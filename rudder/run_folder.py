@@ -1,6 +1,7 @@
 """Metrics on disk: one JSON-lines file per rank and tensor, and one `summary.json` for the whole run.
 
-Several ranks, on several machines, may share one folder. Each writes `rank-<r>.<tensor>.jsonl` and its own
+Several ranks, on several machines, may share one folder. Each writes `rank-<r>.<tensor>.jsonl`, where a
+controller steers `decisions-<r>.<tensor>.jsonl` (see `rudder.decisions`), and its own
 `rank-<r>.summary.json`; whoever writes last merges these into `summary.json`. Summaries are written at
 every interval's end, so that a killed run leaves one whose `state` is "running".
 
@@ -24,6 +25,8 @@ from typing import Any
 from rudder.config import ENV_RUN
 from rudder.metrics import SCHEMA, total
 
+#: Files of a tensor: what each interval measured, and what each decision was.
+METRICS, DECISIONS = "rank", "decisions"
 _RANKS = "rank-*.summary.json"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
 
@@ -50,15 +53,15 @@ class RunFolder:
         self._tensors: dict[str, dict[str, Any]] = {}
         self._fresh: set[str] = set()
 
-    def append(self, tensor: str, kind: str, values: dict[str, Any]) -> None:
-        """Add one line to the tensor's file; the first one starts the file anew."""
-        name = f"rank-{self.rank}.{_UNSAFE.sub('_', tensor)}.jsonl"
+    def append(self, tensor: str, kind: str, values: dict[str, Any], *, file: str = METRICS) -> None:
+        """Add one line to the tensor's METRICS or DECISIONS; the first one starts that file anew."""
+        name = f"{file}-{self.rank}.{_UNSAFE.sub('_', tensor)}.jsonl"
         line = json.dumps({"schema": SCHEMA, "kind": kind, **values}) + "\n"
         with self._lock:
             mode = "a" if name in self._fresh else "w"
             self._fresh.add(name)
-            with (self.path / name).open(mode, encoding="utf-8") as file:
-                file.write(line)
+            with (self.path / name).open(mode, encoding="utf-8") as lines:
+                lines.write(line)
 
     def summarise(self, tensor: str, state: str, values: dict[str, Any]) -> None:
         """Record a tensor's totals (`state`: "running", "finished", "failed") and merge all summaries."""
@@ -72,7 +75,7 @@ class RunFolder:
 
 def clear(folder: Path) -> None:
     """Remove the metrics of an earlier run, whose ranks may be more than the next one's. Raises OSError."""
-    for pattern in ("rank-*.jsonl", _RANKS, "summary.json"):
+    for pattern in (f"{METRICS}-*.jsonl", f"{DECISIONS}-*.jsonl", _RANKS, "summary.json"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 

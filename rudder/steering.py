@@ -1,34 +1,193 @@
-"""Steering: asks the controller for a plan at each interval's end; its errors never stop the training.
+"""Steering: evidence, the controller's answer, the guard, and what became of it, at each interval's end.
 
-Its time does: `decide` runs on the trainer's thread, between two steps, and the next one waits for it.
+Whatever a controller does, training goes on with the last good plan. The time of all this is the trainer's:
+it happens between two steps, and the next one waits for it; so it is measured (`rudder.agent.worth`).
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Optional, Protocol
 
-from rudder.agent.controller import Controller
+from rudder.agent.controller import Controller, Report, Reporting
 from rudder.agent.evidence import Evidence
+from rudder.agent.memory import Memory
+from rudder.agent.space import Space
+from rudder.agent.worth import BusyCores, Worth
+from rudder.decisions import effect, evidence_values, interval_values
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 
 _log = logging.getLogger("rudder")
 
 
+class Notes(Protocol):
+    """Where steering writes down what it did: `rudder.meter.Meter`."""
+
+    def add(self, **amounts: float) -> None:
+        """Add to running totals."""
+        ...
+
+    def put(self, **values: float) -> None:
+        """Set what holds now."""
+        ...
+
+    def decided(self, values: dict[str, Any]) -> None:
+        """Write a line of the log of decisions."""
+        ...
+
+
+class Modelled(Protocol):
+    """What a shadow of the run says of an interval that has ended: milliseconds a step."""
+
+    #: Under each candidate, had it been in force from the interval's begin; {}: not known (yet).
+    counterfactuals: Mapping[str, float]
+    #: Had the default plan been in force all the time.
+    default_ms: Optional[float]  # noqa: UP045  (read at run time on Python 3.9)
+    #: Share of requested rows that no earlier interval had requested.
+    fresh_share: Optional[float]  # noqa: UP045
+
+
+class Watcher(Protocol):
+    """The guard: told of every interval, says when the default plan has to come back."""
+
+    def judge(self, live_ms: float | None, default_ms: float | None) -> str | None:
+        """Why the default plan comes back now; None where the plan may stay."""
+        ...
+
+
 class Steering:
-    """The plan in force and the controller that may change it. Used by one thread (the trainer's)."""
+    """The plan in force and the controller that may change it. Used by one thread (the trainer's).
 
-    def __init__(self, controller: Controller, plan: Plan) -> None:
-        """Start with ``plan``."""
-        self.controller = controller
-        self.plan = plan
+    For each interval `step`, then `accept` or `refuse`, then `settle`.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        space: Space,
+        *,
+        name: str = "",
+        bounded: bool = False,
+        guard: Watcher | None = None,
+    ) -> None:
+        """Start with the default plan of ``space``.
+
+        ``name``: the controller's; "default" is not watched: nothing of it is counted or written.
+        ``bounded``: answers are brought to the nearest plan that may follow.
+        """
+        self.controller, self.space = controller, space
+        self.plan = space.default
         self.refused = 0
-        self._previous: IntervalMetrics | None = None
+        self._name, self._bounded, self._guard = name, bounded, guard
+        self._watched = name != "default"
+        self._worth = Worth()
+        self._memory = Memory()
+        self._busy = BusyCores()
+        self._report = Report()
+        self._notes: Notes | None = None
+        self._line: dict[str, Any] = {}
+        self._evidence: Evidence | None = None
+        self._spent = 0.0
 
-    def step(self, metrics: IntervalMetrics) -> Plan:
+    def write_to(self, notes: Notes) -> None:
+        """Write down counts, costs and decisions there."""
+        self._notes = notes
+
+    @property
+    def asleep(self) -> bool:
+        """Is the controller not asked, because it costs more than it gains?"""
+        return self._worth.asleep
+
+    def step(self, metrics: IntervalMetrics, modelled: Modelled | None = None) -> Plan:
         """The next interval's plan: the controller's, or the last good one where that cannot be used."""
-        evidence = Evidence(metrics, previous=self._previous)
-        self._previous = metrics
+        began = time.perf_counter()
+        try:
+            return self._step(metrics, modelled)
+        finally:
+            self._spent = time.perf_counter() - began
+
+    def _step(self, metrics: IntervalMetrics, modelled: Modelled | None) -> Plan:
+        before = self._memory.previous
+        self._evidence = evidence = self._memory.evidence(
+            metrics,
+            self.space,
+            counterfactuals=modelled.counterfactuals if modelled is not None else {},
+            fresh_share=modelled.fresh_share if modelled is not None else None,
+        )
+        default_ms = modelled.default_ms if modelled is not None else None
+        self._line = {"outcome": "kept", "reason": "", "answer": None, "answers": None}
+        if self._watched:
+            self._line |= {"controller": self._name, "effect": effect(before, metrics)}
+            self._line |= evidence_values(evidence, default_ms)
+        if self.asleep:
+            self._line["outcome"] = "asleep"
+            return self.plan
+        plan = self._asked(evidence)
+        verdict = self._guard.judge(evidence.counterfactuals.get("="), default_ms) if self._guard else None
+        if verdict is not None:
+            self._line |= {"outcome": "rolled back", "reason": verdict}
+            plan = self.space.default
+        return plan
+
+    def accept(self, plan: Plan, *, rebuilt: bool = False) -> None:
+        """Keep a plan that has been applied; ``rebuilt``: with a prior that was computed for it."""
+        rolled_back = self._line.get("outcome") == "rolled back"
+        if self._line.get("outcome") == "kept" and (plan != self.plan or rebuilt):
+            self._line["outcome"] = "adopted"
+        self.plan = plan
+        self._memory.decided(plan, rebuilt=rebuilt, rolled_back=rolled_back)
+
+    def refuse(self, reason: str) -> None:
+        """Count an unusable answer; the first one is logged, the others are only counted."""
+        self.refused += 1
+        self._line |= {"outcome": "refused", "reason": reason}
+        if self.refused == 1:
+            _log.warning("controller %s %s; the last good plan stays (%s)", self._called, reason, self.plan)
+
+    def settle(self) -> Plan | None:
+        """Write down what the step came to. The plan to go back to, where the controller falls asleep."""
+        began, evidence = time.perf_counter(), self._evidence
+        if not self._watched or evidence is None:
+            return None
+        report = self.controller.report() if isinstance(self.controller, Reporting) else Report()
+        counts = self._counts(report)
+        agent = max(0.0, report.cpu_seconds - self._report.cpu_seconds)
+        self._report = report
+        gained = _gained(self._line["default_ms"], evidence)
+        # The prior that a plan builds is the plan's cost, not the controller's: the time in between is left
+        # out.
+        spent = self._spent + time.perf_counter() - began
+        lost = spent + agent * self._busy.since_last()
+        slept = self._worth.add(evidence.metrics, gained=gained, spent=lost)
+        if slept is not None:
+            self._line["reason"] = slept
+            _log.warning("controller %s: %s", self._called, slept)
+        cost = {"seconds_steering": spent, "seconds_agent": agent, "seconds_gained": gained or 0.0}
+        if self._notes is not None:
+            line = {**self._line, "after": str(self.space.default if slept is not None else self.plan)}
+            line |= {"late": counts["late"] > 0, "refused": line["outcome"] == "refused"}
+            line |= {"rolled_back": line["outcome"] == "rolled back"}
+            line["cost"] = {**{k: round(v, 6) for k, v in cost.items()}, "agent_bytes": report.memory_bytes}
+            self._notes.decided(line)
+            self._notes.add(**cost, **{f"decisions_{name}": count for name, count in counts.items()})
+            self._notes.put(agent_bytes=report.memory_bytes)
+        return self.space.default if slept is not None else None
+
+    def finish(self, metrics: IntervalMetrics) -> None:
+        """The run's last interval, which nobody decides on: it tells what the last decision brought."""
+        if self._watched and self._notes is not None:
+            last = self._memory.previous
+            self._notes.decided({"kind": "end", **interval_values(metrics), "effect": effect(last, metrics)})
+
+    @property
+    def _called(self) -> str:
+        return self._name or type(self.controller).__name__
+
+    def _asked(self, evidence: Evidence) -> Plan:
+        """The controller's answer, or the plan in force."""
         try:
             answer = self.controller.decide(evidence)
         except Exception as error:
@@ -37,15 +196,35 @@ class Steering:
         if not isinstance(answer, Plan):
             self.refuse(f"answered {answer!r}, which is not a Plan")
             return self.plan
-        return answer
+        plan = self.space.bounded(evidence.plan, answer) if self._bounded else answer
+        self._line |= {"answer": str(answer), "answers": evidence.metrics.interval}
+        return plan
 
-    def accept(self, plan: Plan) -> None:
-        """Keep a plan that has been applied."""
-        self.plan = plan
+    def _counts(self, report: Report) -> dict[str, int]:
+        """Of this step, by the names in `rudder.metrics`."""
+        line, asked = self._line, self._line["outcome"] != "asleep"
+        counts = {
+            "made": int(asked),
+            "valid": int(line["answer"] is not None and line["outcome"] != "refused"),
+            "late": 0,
+            "adopted": int(line["outcome"] == "adopted"),
+            "rolled_back": int(line["outcome"] == "rolled back"),
+        }
+        if isinstance(self.controller, Reporting):
+            last = self._report
+            counts |= {"valid": report.valid - last.valid, "late": report.late - last.late}
+            line["answers"] = report.answered if counts["valid"] else None
+            if not counts["valid"]:
+                line["answer"] = None
+                if line["outcome"] == "kept":
+                    line["outcome"] = "late" if counts["late"] else "none"
+                    line["reason"] = line["reason"] or report.state
+        return counts
 
-    def refuse(self, reason: str) -> None:
-        """Count an unusable answer; the first one is logged, the others are only counted."""
-        self.refused += 1
-        if self.refused == 1:
-            name = type(self.controller).__name__
-            _log.warning("controller %s %s; the last good plan stays (%s)", name, reason, self.plan)
+
+def _gained(default_ms: float | None, evidence: Evidence) -> float | None:
+    """Modelled seconds of the interval that the plan in force saved against the default plan."""
+    live_ms = evidence.counterfactuals.get("=")
+    if default_ms is None or live_ms is None:
+        return None
+    return (default_ms - live_ms) * evidence.metrics.minibatches / 1000

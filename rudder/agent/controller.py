@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Union, runtime_checkable
 
@@ -63,25 +62,65 @@ class Reporting(Protocol):
 ControllerLike = Union[str, Controller]
 
 
+#: Names of controllers, and what each does.
+CONTROLLERS = {
+    "default": "changes nothing: the plan that the run started with stays",
+    "rule": "two rules: depth follows the wait for rows, the window the memory of waiting blocks",
+    "agent": "a language model in a process of its own, through llama.cpp (docs/agent.md)",
+    "classifier": "scikit-learn, learned from labelled decisions; classifier:KIND names the classifier",
+}
+#: The classifier where no kind is named.
+CLASSIFIER = "forest"
+
+
+def check_controller(which: ControllerLike) -> None:
+    """Raise ConfigError for what `make_controller` could not make."""
+    if not isinstance(which, str):
+        if not callable(getattr(which, "decide", None)):
+            raise ConfigError(f"controller {which!r} has no method decide(evidence) -> Plan")
+        return
+    name, kind = named(which)
+    if name == "oracle":
+        raise ConfigError("controller 'oracle' knows the future: it steers replays, and no live run")
+    if name not in CONTROLLERS or (kind and name != "classifier"):
+        raise ConfigError(f"controller {which!r}: use {', '.join(CONTROLLERS)}, or an object with decide()")
+    if name == "classifier":
+        from rudder.agent.classifier import KINDS
+
+        if kind not in ("", *KINDS):
+            raise ConfigError(
+                f"controller {which!r}: use classifier, or classifier:KIND of {', '.join(KINDS)}"
+            )
+
+
+def named(which: str) -> tuple[str, str]:
+    """The name and the kind of "name" or "name:kind"."""
+    name, _, kind = which.partition(":")
+    return name, kind
+
+
 def make_controller(which: ControllerLike, *, model: str | None = None) -> Controller:
-    """The controller of that name ("default", "rule" or "agent"), or the object itself. Raises ConfigError.
+    """The controller of that name (see `CONTROLLERS`), or the object itself. Raises ConfigError.
 
     ``model``: the agent's GGUF file or address; None: RUDDER_AGENT_MODEL, else the model that comes with the
     package.
     """
-    from rudder.agent.default import DefaultController
-    from rudder.agent.llm import AgentController, settings_here
-    from rudder.agent.rule import RuleController
+    check_controller(which)
+    if not isinstance(which, str):
+        return which
+    name, kind = named(which)
+    if name == "rule":
+        from rudder.agent.rule import RuleController
 
-    named: dict[str, Callable[[], Controller]] = {
-        "default": DefaultController,
-        "rule": RuleController,
-        "agent": lambda: AgentController(settings_here(model)),
-    }
-    if isinstance(which, str):
-        if which not in named:
-            raise ConfigError(f"controller {which!r}: use {', '.join(named)}, or an object with decide()")
-        return named[which]()
-    if not callable(getattr(which, "decide", None)):
-        raise ConfigError(f"controller {which!r} has no method decide(evidence) -> Plan")
-    return which
+        return RuleController()
+    if name == "agent":
+        from rudder.agent.llm import AgentController, settings_here
+
+        return AgentController(settings_here(model))
+    if name == "classifier":
+        from rudder.agent.classifier import ClassifierController
+
+        return ClassifierController(kind or CLASSIFIER)
+    from rudder.agent.default import DefaultController
+
+    return DefaultController()

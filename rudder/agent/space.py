@@ -122,6 +122,11 @@ class Space:
         return found
 
 
+def neighbour(name: str, own: float, *, above: bool) -> Any:
+    """The next value on a knob's ladder; ``own`` at its end."""
+    return _steps(name, own)[-1 if above else 0]
+
+
 def _steps(name: str, own: float) -> tuple[Any, ...]:
     """The value itself and its neighbours on the ladder, ascending."""
     ladder = LADDERS[name]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rudder.agent import make_controller
+from rudder.agent.controller import check_controller
 from rudder.config import rows_of_capacity
 from rudder.demo import meter
 from rudder.demo.parts import Parts
@@ -42,7 +42,7 @@ def check(settings: DemoSettings) -> None:
 
     if settings.policy not in _core.policy_names():
         raise ConfigError(f"--policy {settings.policy!r}: use {', '.join(_core.policy_names())}")
-    make_controller(settings.controller)
+    check_controller(settings.controller)
     ladder = parse_ladder(settings.transport)
     rows_of_capacity(settings.capacity, halo_rows=1, remote_rows=1, row_bytes=1)
     if settings.depth is not None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from rudder.agent.evidence import Evidence
 from rudder.agent.rule import DEEPEST, NARROWEST, WIDEST, RuleController
+from rudder.agent.space import Space
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 
@@ -67,8 +68,33 @@ def test_blocks_that_outgrow_the_buffer_narrow_the_window() -> None:
 
 def test_a_cut_window_grows_back_when_there_is_memory() -> None:
     plans = drive(RuleController(), [0.02] * 12, Plan(window=2.0), waiting=1_000)
-    assert [plan.window for plan in plans[:3]] == [2.5, 3.0, 3.5]
+    assert [plan.window for plan in plans[:3]] == [3.0, 4.0, 4.0]
     assert plans[-1].window == WIDEST
+
+
+def test_every_answer_is_a_plan_that_may_follow() -> None:
+    for start in (Plan(), Plan(depth=7, window=5.25), Plan(depth=12, window=1.5)):
+        for stalls in ([0.4] * 30, [0.0] * 30):
+            controller, plan = RuleController(), start
+            for stall in stalls:
+                metrics = replace(BASE, plan=plan, seconds_stalled_fetching=stall, waiting_bytes=80_000)
+                evidence = Evidence(metrics, Space(start))
+                answer = controller.decide(evidence)
+                assert evidence.space.allows(plan, answer)
+                plan = answer
+
+
+def test_in_the_papers_mode_it_replaces_while_the_buffer_misses() -> None:
+    def replaces(hit: int, moved: int, before: int) -> bool:
+        now = replace(BASE, rows_requested=1000, rows_hit=hit, rows_moved=moved)
+        evidence = Evidence(now, Space(scores=True), previous=replace(now, rows_moved=before))
+        answer = RuleController().decide(evidence)
+        assert answer == now.plan.but(replace=answer.replace)
+        return answer.replace
+
+    assert replaces(hit=300, moved=700, before=700)
+    assert not replaces(hit=800, moved=200, before=200)
+    assert replaces(hit=800, moved=220, before=200)
 
 
 def test_an_interval_without_time_or_buffer_changes_nothing() -> None:

@@ -1,0 +1,175 @@
+"""The log of decisions: one JSON line for each, in `decisions-<rank>.<tensor>.jsonl` of the run's folder.
+
+Schema 1; `kind` is "decision", and "end" for the run's last, partial interval, which nobody decides on:
+
+================  ====================================================================================
+field             meaning
+================  ====================================================================================
+tensor, rank      whose; controller: its name
+interval          the interval that ended: what the evidence is about (as in `rudder.metrics`)
+minibatches       of it; milliseconds: measured, a step
+signals           the evidence as whole numbers, see `rudder.agent.evidence`
+prompt            the line that a language model reads
+counterfactuals   modelled milliseconds a step of that interval under other plans, by the names of
+                  `Space.candidates`; {}: there is no shadow, or it knows nothing yet
+default_ms        modelled milliseconds a step, had the default plan been in force from the beginning;
+                  null: not known
+before            the plan that was in force
+answer            the controller's plan; null: there was none
+answers           interval whose evidence the answer is about; null: there was none
+after             the plan in force from now on
+outcome           one of OUTCOMES
+late, refused     whether an answer came too late, or could not be used; rolled_back: by the guard
+reason            why, in words; "" where there is nothing to say
+effect            what this interval says of the decision before it: its `interval`,
+                  `milliseconds_before` and `milliseconds_after`, and `change`, their ratio less 1; null
+                  where that decision changed nothing
+cost              seconds_steering, seconds_agent and seconds_gained of this interval, agent_bytes
+================  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rudder.agent.evidence import Evidence, step_milliseconds
+from rudder.agent.prompt import evidence_text
+from rudder.errors import ConfigError, FormatError
+from rudder.metrics import SCHEMA, IntervalMetrics
+from rudder.plan import Plan
+from rudder.run_folder import DECISIONS
+
+#: What may become of a decision, in the words of the log.
+OUTCOMES = {
+    "adopted": "the answer changed the plan",
+    "kept": "the answer was the plan in force",
+    "none": "no answer had come",
+    "late": "an answer came too late",
+    "refused": "the answer could not be used",
+    "rolled back": "the guard put the default plan back",
+    "asleep": "the controller was not asked",
+}
+# Fields that explain needs, and their types.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "tensor": (str,),
+    "rank": (int,),
+    "controller": (str,),
+    "interval": (int,),
+    "minibatches": (int,),
+    "milliseconds": (int, float),
+    "signals": (dict,),
+    "prompt": (str,),
+    "counterfactuals": (dict,),
+    "default_ms": (int, float, type(None)),
+    "before": (str,),
+    "answer": (str, type(None)),
+    "answers": (int, type(None)),
+    "after": (str,),
+    "outcome": (str,),
+    "late": (bool,),
+    "refused": (bool,),
+    "rolled_back": (bool,),
+    "reason": (str,),
+    "effect": (dict, type(None)),
+    "cost": (dict,),
+}
+_END = ("tensor", "rank", "interval", "minibatches", "milliseconds", "effect")
+_EFFECT = ("interval", "milliseconds_before", "milliseconds_after", "change")
+
+
+def evidence_values(evidence: Evidence, default_ms: float | None) -> dict[str, Any]:
+    """The part of a line that is known before the decision."""
+    return {
+        **interval_values(evidence.metrics),
+        "signals": evidence.signals(),
+        "prompt": evidence_text(evidence),
+        "counterfactuals": {name: round(ms, 4) for name, ms in evidence.counterfactuals.items()},
+        "default_ms": None if default_ms is None else round(default_ms, 4),
+        "before": str(evidence.plan),
+    }
+
+
+def interval_values(metrics: IntervalMetrics) -> dict[str, Any]:
+    """What every line says of its interval."""
+    return {
+        "tensor": metrics.tensor,
+        "rank": metrics.rank,
+        "interval": metrics.interval,
+        "minibatches": metrics.minibatches,
+        "milliseconds": round(step_milliseconds(metrics), 4),
+    }
+
+
+def effect(before: IntervalMetrics | None, after: IntervalMetrics) -> dict[str, Any] | None:
+    """What the change of plan between two intervals brought; None where there was none, or no step."""
+    if before is None or before.plan == after.plan or not after.minibatches:
+        return None
+    earlier, later = step_milliseconds(before), step_milliseconds(after)
+    return {
+        "interval": before.interval,
+        "milliseconds_before": round(earlier, 4),
+        "milliseconds_after": round(later, 4),
+        "change": round(later / earlier - 1, 4) if earlier else 0.0,
+    }
+
+
+def read_decisions(path: Path) -> list[dict[str, Any]]:
+    """Every line of a log, checked. Raises FormatError, OSError.
+
+    A last line without its end, which a killed process leaves, is left out.
+    """
+    lines = path.read_bytes().split(b"\n")
+    return [_checked(path, number, line) for number, line in enumerate(lines[:-1], 1)]
+
+
+def find_logs(run: Path) -> list[Path]:
+    """The logs of a run's folder, rank by rank. Raises ConfigError where there is none."""
+    if not run.is_dir():
+        raise ConfigError(f"{run} is no folder: name one that `rudder launch --out` or metrics_dir= filled")
+    found = sorted(run.glob(f"{DECISIONS}-*.jsonl"), key=lambda path: (len(path.name), path.name))
+    if not found:
+        raise ConfigError(
+            f"{run} has no {DECISIONS}-*.jsonl: nothing steered this run, or it is no run's folder"
+        )
+    return found
+
+
+def _checked(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+        if not isinstance(values, dict):
+            raise ValueError("it is not a JSON object")
+        if values.get("schema") != SCHEMA:
+            raise ValueError(f"it is of schema {values.get('schema')!r}; this Rudder reads {SCHEMA}")
+        if values.get("kind") not in ("decision", "end"):
+            raise ValueError(f"its kind is {values.get('kind')!r}")
+        for name in _TYPES if values["kind"] == "decision" else _END:
+            kinds = _TYPES[name]
+            value = values.get(name, ...)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise ValueError(f"{name} is {'missing' if value is ... else repr(value)}")
+        _check_numbers("effect", values["effect"] or {}, _EFFECT if values["effect"] else ())
+        if values["kind"] == "decision":
+            _check_plans(values)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}, line {number}: {error}") from None
+    return values
+
+
+def _check_plans(values: dict[str, Any]) -> None:
+    for name in ("before", "answer", "after"):
+        if values[name] is not None:
+            Plan.parse(values[name])
+    if values["outcome"] not in OUTCOMES:
+        raise ValueError(f"outcome is {values['outcome']!r}")
+    for name in ("signals", "counterfactuals", "cost"):
+        _check_numbers(name, values[name])
+
+
+def _check_numbers(name: str, values: dict[str, Any], wanted: tuple[str, ...] = ()) -> None:
+    for key in (*wanted, *values):
+        number = values.get(key)
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise ValueError(f"{key} of {name} is {number!r}")
