@@ -36,7 +36,8 @@ waiting_bytes         blocks of sampled minibatches that wait for the trainer
 staging_bytes_peak    most bytes of fetched rows that ever waited
 verified_rows         rows compared with the stock pull (``verify=``); differing_rows among them
 refused_decisions     controller answers that could not be used, since the start
-decisions_made        plans that the controller was asked for; decisions_valid: plans that came in time
+decisions_made        plans that the controller was asked for, and gave or failed to give; decisions_valid:
+                      those that came in time and may follow
 decisions_late        plans that came after their interval's boundary, and were dropped
 decisions_adopted     plans that changed the plan in force
 decisions_rolled_back times that the guard put the default plan back

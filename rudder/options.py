@@ -47,8 +47,8 @@ class Options:
     #: A name of `rudder.agent.controller.CONTROLLERS`, or an object with ``decide(evidence) -> Plan``. By
     #: default the one that RUDDER_CONTROLLER names, else "default".
     controller: ControllerLike = field(default_factory=lambda: os.environ.get(ENV_CONTROLLER) or "default")
-    #: Of the agent: a GGUF file, or the address of a model server. None: the file that RUDDER_AGENT_MODEL names,
-    #: else the model that comes with the package.
+    #: Of the agent: a GGUF file, or the address of a model server. None: the file that RUDDER_AGENT_MODEL
+    #: names, else the model that comes with the package.
     agent_model: str | os.PathLike[str] | None = None
     #: Put the default plan back where a shadow of the run says that the controller's plans are slower.
     guard: bool = True

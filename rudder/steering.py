@@ -213,6 +213,7 @@ class Steering:
         if isinstance(self.controller, Reporting):
             last = self._report
             counts |= {"valid": report.valid - last.valid, "late": report.late - last.late}
+            counts["made"] = counts["valid"] + counts["late"] + report.failed - last.failed
             line["answers"] = report.answered if counts["valid"] else None
             if not counts["valid"]:
                 line["answer"] = None
