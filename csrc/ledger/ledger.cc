@@ -91,11 +91,19 @@ const Verdict& Ledger::execute() {
 
 const Verdict& Ledger::execute_now(std::span<const NodeId> ids, std::span<std::uint32_t> places) {
   release_last();
-  keys_.resize(ids.size());
-  index_.find(ids, keys_);
   current_.seq = window_.begin() - 1;
   current_.rows.clear();
   current_.next_use.clear();
+  if (ids.size() == 1) {  // traces without minibatches: nothing can be repeated, nor asked for ahead
+    RowKey row = index_.find(ids[0]);
+    if (row == kNoRow) row = track(ids[0]);
+    current_.rows.push_back(row);
+    current_.next_use.push_back(window_.first(row));
+    if (!places.empty()) places[0] = 0;
+    return execute_current(false);
+  }
+  keys_.resize(ids.size());
+  index_.find(ids, keys_);
   for (std::size_t i = 0; i < ids.size(); ++i) {
     RowKey row = keys_[i];
     if (row == kNoRow) {
@@ -140,19 +148,16 @@ const Verdict& Ledger::execute_current(bool foreseen) {
     } else {
       how_[i] = Verdict::How::kMiss;
       ++misses;
-      if (stages && !outcome_.keep[i]) {
+      if (stages) {
         entry.staged = true;
         entry.staged_by = current_.seq;
         staging_.push_back(row);
       }
     }
-    if (outcome_.keep[i])
-      entry.staged = false;  // the buffer has it now
-    else if (!entry.staged)
-      to_release_.push_back(row);
+    if (!outcome_.keep[i] && !entry.staged) to_release_.push_back(row);
   }
   if (!staging_.empty()) staged_.push_back({current_.seq, std::exchange(staging_, {})});
-  to_release_.insert(to_release_.end(), outcome_.evicted.begin(), outcome_.evicted.end());
+  for (const RowKey row : outcome_.evicted) to_release_.push_back(row);
 
   replaced_.clear();
   for (const NodeId id : outcome_.replacements) {

@@ -29,7 +29,10 @@ namespace rudder {
 struct LedgerConfig {
   std::int64_t id_space = 0;  // ids lie in [0, id_space)
   PolicyConfig policy;
-  // A fetched row that was not kept can still serve this many minibatches after its own, while it is staged.
+  // A fetched row can serve this many minibatches after its own, while it is staged: whether it was kept or
+  // not, and though it leaves the buffer meanwhile. Hence no policy moves more rows for the minibatches of
+  // the window than `none` does, but for replacements: each fetch of a row comes no earlier than the fetch of
+  // that number without a buffer.
   std::size_t depth = 0;
 };
 
@@ -73,7 +76,7 @@ class Ledger {
   RowKey find(NodeId id) const { return index_.find(id); }
   void find(std::span<const NodeId> ids, std::span<RowKey> keys) const { index_.find(ids, keys); }
   bool cached(RowKey row) const { return policy_->cached(row); }
-  // Was the row fetched, but not kept, by a minibatch whose rows are still staged?
+  // Was the row fetched by a minibatch whose rows are still staged?
   bool staged(RowKey row) const { return rows_[row].staged; }
   // The minibatch that staged it last. REQUIRES staged(row).
   Seq staged_by(RowKey row) const { return rows_[row].staged_by; }

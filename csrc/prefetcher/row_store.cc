@@ -106,9 +106,8 @@ RowStore::Order RowStore::place(Minibatch& batch, const Verdict& verdict, const 
     const RowKey row = verdict.rows[i];
     if (verdict.how[i] == How::kMiss) {
       batch.where[i] = at[miss++];
-      if (verdict.keep[i]) {
-        want(row, batch.where[i], *order.staged);
-      } else if (planned && ledger.staged(row)) {
+      if (verdict.keep[i]) want(row, batch.where[i], *order.staged);
+      if (planned && ledger.staged(row)) {
         staged_place_[row] = {batch.where[i], order.staged.get()};
         serves_later = true;
       }

@@ -47,6 +47,23 @@ TEST(Ledger, ARowNotKeptServesTheNextMinibatchesWhileStaged) {
   EXPECT_EQ(ledger.execute().how[0], How::kMiss);  // staged by minibatch 1, depth 2: it served 2 and 3
 }
 
+TEST(Ledger, ARowThatWasKeptAndSoonEvictedServesWhileStaged) {
+  Ledger ledger = make(1, 2, "lru");
+  for (const auto& batch : {ids({1}), ids({2}), ids({1}), ids({2}), ids({1})}) ledger.foresee(batch);
+  EXPECT_EQ(ledger.execute().how[0], How::kMiss);
+  EXPECT_EQ(ledger.execute().how[0], How::kMiss);  // 1 leaves
+  EXPECT_EQ(ledger.execute().how[0], How::kMerged);
+  EXPECT_EQ(ledger.execute().how[0], How::kMerged);
+  EXPECT_EQ(ledger.execute().how[0], How::kMiss);  // fetched by minibatch 1, which served 2 and 3
+
+  Ledger stale = make(1, 2, "lru");
+  for (const auto& batch : {ids({1}), ids({2}), ids({1})}) stale.foresee(batch);
+  stale.execute();
+  stale.invalidate(NodeId{1});
+  stale.execute();
+  EXPECT_EQ(stale.execute().how[0], How::kMiss);
+}
+
 TEST(Ledger, WithoutDepthNothingIsMerged) {
   Ledger ledger = make(0, 0);
   for (int i = 0; i < 3; ++i) ledger.foresee(ids({1}));
@@ -170,6 +187,49 @@ TEST_P(LedgerProperty, VerdictsAddUp) {
       }
     }
     ASSERT_LE(moved, requested);  // never more than without a buffer
+  }
+}
+
+// Small buffers lose rows that are still staged; none of them may cost a fetch that no buffer would save.
+TEST_P(LedgerProperty, NeverMoreThanWithoutABuffer) {
+  for (std::uint32_t seed = 0; seed < 40; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937 random(seed);
+    std::vector<float> worth(1000);
+    for (auto& w : worth) w = static_cast<float>(random() % 100);
+    const std::size_t depth = 1 + random() % 4;
+    std::size_t capacity = random() % 12;
+    const auto open = [&](const std::string& policy) {
+      return Ledger({.id_space = 1000,
+                     .policy = {.name = policy, .capacity = capacity, .prior = Prior::from_worth(worth)},
+                     .depth = depth});
+    };
+    Ledger with = open(GetParam()), without = open("none");
+    std::size_t moved = 0, moved_without = 0;
+    for (int step = 0; step < 400; ++step) {
+      std::vector<NodeId> batch;
+      for (std::size_t n = random() % 10; n > 0; --n)
+        batch.push_back(NodeId{static_cast<std::int64_t>(random() % 25)});
+      const auto call = random() % 20;
+      if (call == 0) {
+        capacity = random() % 12;
+        with.set_capacity(capacity);
+      } else if (call == 1) {
+        for (const NodeId id : batch) {
+          with.invalidate(id);
+          without.invalidate(id);
+        }
+      } else if (call < 10 || with.window().empty()) {
+        with.foresee(batch);
+        without.foresee(batch);
+      } else {
+        const Verdict& verdict = with.execute();
+        moved += verdict.misses;
+        ASSERT_TRUE(verdict.replaced.empty() || GetParam() == "score");
+        moved_without += without.execute().misses;
+        ASSERT_LE(moved, moved_without) << "step " << step;
+      }
+    }
   }
 }
 
