@@ -16,6 +16,8 @@ class ListPolicy : public TwoPhasePolicy {
   using TwoPhasePolicy::TwoPhasePolicy;
 
  protected:
+  friend TwoPhasePolicy;
+
   // Makes a cached row the newest.
   void renew(RowKey row) { list_.renew(links_, row); }
 

@@ -10,8 +10,11 @@ class Lru final : public ListPolicy {
   using ListPolicy::ListPolicy;
   std::string_view name() const override { return "lru"; }
   std::unique_ptr<Policy> clone() const override { return std::make_unique<Lru>(*this); }
+  void execute(const Step& step, Outcome& out) override { run(*this, step, out); }
 
  private:
+  friend TwoPhasePolicy;
+
   void touch(RowKey row) override { renew(row); }
 };
 

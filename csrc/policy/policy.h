@@ -41,6 +41,13 @@ struct Outcome {
     evicted.clear();
     replacements.clear();
   }
+  // The same, for a policy that writes every hit and keep itself.
+  void resize(std::size_t rows) {
+    hit.resize(rows);
+    keep.resize(rows);
+    evicted.clear();
+    replacements.clear();
+  }
 };
 
 class Policy {

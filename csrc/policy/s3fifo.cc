@@ -22,8 +22,11 @@ class S3Fifo final : public TwoPhasePolicy {
   explicit S3Fifo(std::size_t capacity) : TwoPhasePolicy(capacity), ghost_(0) { resized(); }
   std::string_view name() const override { return "s3fifo"; }
   std::unique_ptr<Policy> clone() const override { return std::make_unique<S3Fifo>(*this); }
+  void execute(const Step& step, Outcome& out) override { run(*this, step, out); }
 
  private:
+  friend TwoPhasePolicy;
+
   void reserve_state(std::size_t keys) override {
     links_.reserve(keys);
     count_.resize(keys);

@@ -14,8 +14,11 @@ class Sieve final : public TwoPhasePolicy {
   using TwoPhasePolicy::TwoPhasePolicy;
   std::string_view name() const override { return "sieve"; }
   std::unique_ptr<Policy> clone() const override { return std::make_unique<Sieve>(*this); }
+  void execute(const Step& step, Outcome& out) override { run(*this, step, out); }
 
  private:
+  friend TwoPhasePolicy;
+
   void reserve_state(std::size_t keys) override {
     links_.reserve(keys);
     marked_.resize(keys);

@@ -41,6 +41,7 @@ class Static final : public TwoPhasePolicy {
 
   std::string_view name() const override { return name_; }
   std::unique_ptr<Policy> clone() const override { return std::make_unique<Static>(*this); }
+  void execute(const Step& step, Outcome& out) override { run(*this, step, out); }
 
   void set_prior(std::shared_ptr<const Prior> prior, std::span<const NodeId>) override {
     prior_ = std::move(prior);
@@ -60,6 +61,8 @@ class Static final : public TwoPhasePolicy {
   }
 
  private:
+  friend TwoPhasePolicy;
+
   void reserve_state(std::size_t keys) override {
     links_.reserve(keys);
     id_.resize(keys);

@@ -1,6 +1,7 @@
 // The rule of two phases, written once for every policy without lookahead: in a minibatch, first each hit is
 // touched, then each miss is offered, both in the order of the request. A policy says what a touch does, how
-// a miss enters and who leaves; this base keeps the books that the contract of policy.h asks for.
+// a miss enters and who leaves; this base keeps the books that the contract of policy.h asks for. A policy is
+// a final class, names TwoPhasePolicy its friend, and has run(*this, ...) for its execute().
 //
 // Invariant: place_[row] is kAbsent unless the row is cached; otherwise it is the row's position in the step
 // that inserted it (kAdopted for a replacement). So a cached row found at that very position of the step
@@ -24,7 +25,6 @@ class TwoPhasePolicy : public Policy {
     place_.resize(keys, kAbsent);
     reserve_state(keys);
   }
-  void execute(const Step& step, Outcome& out) final;
   bool cached(RowKey row) const final { return row < place_.size() && place_[row] != kAbsent; }
   void erase(RowKey row) final;
   void set_capacity(std::size_t rows, std::vector<RowKey>& evicted) final;
@@ -32,6 +32,11 @@ class TwoPhasePolicy : public Policy {
   std::size_t capacity() const final { return capacity_; }
 
  protected:
+  // What execute() of a policy does. `self` is of the policy's own, final class, so that its hooks are
+  // compiled into the loops: they are a handful of instructions each.
+  template <typename Self>
+  static void run(Self& self, const Step& step, Outcome& out);
+
   // Sizes the per-row state; keys only grow.
   virtual void reserve_state(std::size_t keys) = 0;
   // A cached row was requested.
@@ -88,5 +93,37 @@ class TwoPhasePolicy : public Policy {
   Outcome* out_ = nullptr;
   std::vector<RowKey>* evicted_ = nullptr;
 };
+
+template <typename Self>
+void TwoPhasePolicy::run(Self& self, const Step& step, Outcome& out) {
+  // Rows whose book-keeping is asked for ahead of time: a few cover the latency of the last-level cache, and
+  // the list neighbours behind them can't be known early anyway.
+  constexpr std::size_t kPrefetchAhead = 8;
+  TwoPhasePolicy& base = self;
+  const std::size_t rows = step.rows.size();
+  out.resize(rows);
+  base.out_ = &out;
+  base.evicted_ = &out.evicted;
+  base.step_ = &step;
+  std::size_t hits = 0;
+  for (std::size_t i = 0; i < rows; ++i) {
+    if (i + kPrefetchAhead < rows) __builtin_prefetch(&base.place_[step.rows[i + kPrefetchAhead]]);
+    const bool hit = base.place_[step.rows[i]] != kAbsent;
+    out.hit[i] = hit;
+    out.keep[i] = 0;
+    if (!hit) continue;
+    ++hits;
+    self.touch(step.rows[i]);
+  }
+  self.before_offers();
+  if (base.capacity_ > 0 && hits < rows)
+    for (std::size_t i = 0; i < rows; ++i)
+      if (out.hit[i] == 0) {
+        base.position_ = static_cast<std::uint32_t>(i);
+        self.offer(step.rows[i], step.ids[i]);
+      }
+  self.finish(step, out);
+  base.step_ = nullptr;
+}
 
 }  // namespace rudder

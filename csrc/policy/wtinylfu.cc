@@ -23,8 +23,11 @@ class WTinyLfu final : public TwoPhasePolicy {
   explicit WTinyLfu(std::size_t capacity) : TwoPhasePolicy(capacity), sketch_(capacity) { share_out(); }
   std::string_view name() const override { return "wtinylfu"; }
   std::unique_ptr<Policy> clone() const override { return std::make_unique<WTinyLfu>(*this); }
+  void execute(const Step& step, Outcome& out) override { run(*this, step, out); }
 
  private:
+  friend TwoPhasePolicy;
+
   enum Segment : std::uint8_t { kWindow, kProbation, kProtected };
 
   void reserve_state(std::size_t keys) override {

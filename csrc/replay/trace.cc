@@ -31,12 +31,9 @@ void Trace::check(std::size_t accesses) {
   if (lowest < 0) throw Error(ErrorCode::kConfig, "a trace has the negative id " + std::to_string(lowest));
 }
 
-std::span<const NodeId> Trace::ids(std::size_t minibatch, std::vector<NodeId>& scratch) const {
-  const std::size_t first = begin(minibatch), count = end(minibatch) - first;
-  if (narrow_.empty()) return wide_.subspan(first, count);
-  const auto narrow = narrow_.subspan(first, count);
-  scratch.resize(count);
-  std::transform(narrow.begin(), narrow.end(), scratch.begin(),
+std::span<const NodeId> Trace::widened(std::span<const std::int32_t> ids, std::vector<NodeId>& scratch) {
+  scratch.resize(ids.size());
+  std::transform(ids.begin(), ids.end(), scratch.begin(),
                  [](std::int32_t id) { return static_cast<NodeId>(id); });
   return scratch;
 }

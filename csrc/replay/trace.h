@@ -30,10 +30,14 @@ class Trace {
   std::size_t end(std::size_t minibatch) const { return static_cast<std::size_t>(offsets_[minibatch + 1]); }
 
   // The ids of a minibatch; narrow ones are widened into `scratch`, which must outlive the answer.
-  std::span<const NodeId> ids(std::size_t minibatch, std::vector<NodeId>& scratch) const;
+  std::span<const NodeId> ids(std::size_t minibatch, std::vector<NodeId>& scratch) const {
+    const std::size_t first = begin(minibatch), count = end(minibatch) - first;
+    return narrow_.empty() ? wide_.subspan(first, count) : widened(narrow_.subspan(first, count), scratch);
+  }
 
  private:
   void check(std::size_t accesses);
+  static std::span<const NodeId> widened(std::span<const std::int32_t> ids, std::vector<NodeId>& scratch);
 
   std::span<const NodeId> wide_;  // one of the two is empty
   std::span<const std::int32_t> narrow_;
