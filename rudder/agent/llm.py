@@ -15,7 +15,6 @@ import logging
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rudder.agent.controller import Report
@@ -28,9 +27,8 @@ from rudder.errors import AgentError, ConfigError, FormatError
 from rudder.metrics import IntervalMetrics
 from rudder.plan import BOUNDS, Plan
 
-#: A model for runs that name none; else the pilot that comes with the package.
+#: A model for runs that name none; `rudder launch --agent-model` sets it.
 ENV_MODEL = "RUDDER_AGENT_MODEL"
-PILOT = Path(__file__).with_name("pilot.gguf")
 #: Intervals after which a model that was too slow is asked once more.
 ASK_AGAIN = 16
 # Deadline of the first question, when nobody knows yet how long an interval is, and bounds of the others.
@@ -264,9 +262,11 @@ class AgentController:
 
 
 def settings_here(model: str | None = None) -> WorkerSettings:
-    """Settings from the environment: the host's keeper (RUDDER_AGENT), or a model for one's own.
+    """Settings from the environment: the host's keeper (RUDDER_AGENT), or a model for a keeper of one's own.
 
-    ``model``: overrides RUDDER_AGENT_MODEL; without either, the pilot that comes with the package.
+    ``model`` overrides RUDDER_AGENT_MODEL, and is run by a keeper of one's own where the host's runs another.
+    Without either it is the one that comes with the package.
     """
-    model = model or os.environ.get(ENV_MODEL) or str(PILOT)
-    return WorkerSettings(model, address=os.environ.get(ENV_ADDRESS, ""))
+    of_host = os.environ.get(ENV_MODEL, "")
+    address = os.environ.get(ENV_ADDRESS, "") if model in (None, of_host) else ""
+    return WorkerSettings(of_host if model is None else model, address=address)

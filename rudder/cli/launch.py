@@ -55,6 +55,12 @@ def launch(
     env: Annotated[Optional[list[str]], typer.Option(metavar="KEY=VALUE", help="For every process.")] = None,
     ssh: Annotated[str, typer.Option(help="The ssh command, with options.")] = "ssh",
     python: Annotated[str, typer.Option(help="Python on the other machines.")] = "python3",
+    controller: Annotated[
+        Optional[str], typer.Option(help="default, rule, agent ..., for scripts that name none.")
+    ] = None,
+    agent_model: Annotated[
+        Optional[str], typer.Option(help="The agent's GGUF file, or the address of a model server.")
+    ] = None,
     out: Annotated[Optional[str], typer.Option(help="The run's folder, for metrics.")] = None,
     record: Annotated[
         Optional[str], typer.Option(help="Record the trainers' accesses into this folder.")
@@ -77,6 +83,8 @@ def launch(
         graph_format=graph_format,
         feature_servers=feature_servers,
         feature_threads=feature_threads,
+        controller=controller or "",
+        agent_model=agent_model or "",
         env=_parse_env(env or []),
         out=out,
         record=record,

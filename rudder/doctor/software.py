@@ -100,7 +100,7 @@ def ucx() -> Check:
 # damaged file can end it.
 _PILOT = """
 import json
-from rudder.agent.llm import PILOT
+from rudder.agent.worker.settings import PILOT
 from rudder.errors import RudderError
 try:
     from rudder.agent.worker.local import LlamaDecider

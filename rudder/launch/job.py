@@ -3,7 +3,8 @@ the rest.
 
 Rules: the job succeeds when every trainer ended with 0. The first process that ends otherwise fails it, and
 everything is stopped at once. Servers end by themselves when the trainers are done (the first one tells
-them); those that do not are stopped. A feature server that ends early is worth a warning, no more.
+them); those that do not are stopped. A feature server or an agent that ends early is worth a warning, no
+more.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rudder.errors import LaunchError
-from rudder.launch import features
+from rudder.launch import features, keepers
 from rudder.launch.events import Broken, Event, Exited, Line
 from rudder.launch.plan import Process
 
 OnLine = Callable[[Line], None]
+# Roles whose processes a job can do without, and what it does then.
+_DISPENSABLE = {
+    features.ROLE: "its partition's rows come by the next transport",
+    keepers.ROLE: "the last good plan stays",
+}
 # How long a script may take to end after SIGINT or SIGTERM (a checkpoint, say), and servers after the last
 # trainer.
 GRACE_S = 10.0
@@ -145,7 +151,7 @@ class JobRun:
         waiting = [
             name
             for name, process in self._processes.items()
-            if name not in self._exits and process.role != features.ROLE
+            if name not in self._exits and process.role not in _DISPENSABLE
         ]
         if not waiting:
             return True
@@ -192,7 +198,7 @@ class JobRun:
             self._exits[event.process] = event
             if event.code == 0 or self._stop.signals:
                 return True
-            if self._processes[event.process].role == features.ROLE:
+            if self._processes[event.process].role in _DISPENSABLE:
                 self._warn(event)
             else:
                 self._failures.append((event.failed_at or event.at, event.process))
@@ -202,7 +208,8 @@ class JobRun:
         if self._stopping or self._on_line is None:
             return
         how = f"by {signal.Signals(-event.code).name}" if event.code < 0 else f"with exit code {event.code}"
-        text = f"rudder: this feature server ended {how}; its partition's rows come by the next transport"
+        role = self._processes[event.process].role
+        text = f"rudder: this {role} ended {how}; {_DISPENSABLE[role]}"
         self._on_line(Line(event.process, "stderr", text))
 
     def _drain_for(self, seconds: float) -> None:

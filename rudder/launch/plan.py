@@ -9,13 +9,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rudder.agent.controller import check_controller
+from rudder.config import ENV_CONTROLLER
 from rudder.errors import ConfigError, FormatError
 
 if TYPE_CHECKING:
     from rudder.launch.features import FeatureServers
+    from rudder.launch.keepers import Keepers
 
-# Stands in arguments and environments for the address file, which each machine writes for itself.
+# Stand in arguments and environments for the address file, which each machine writes for itself, and for the
+# folder of the job's own files there.
 IP_CONFIG = "{ip_config}"
+FOLDER = "{job_folder}"
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Process:
     """One process to start."""
 
     name: str  # as the logs call it: "host0 trainer1"
-    role: str  # "server", "feature server" or "trainer"; samplers are started by their trainer
+    role: str  # "server", "feature server", "agent" or "trainer"; samplers are started by their trainer
     host: int
     rank: int  # server id, the trainer's rank in the job, or the feature server's host
     argv: list[str]  # script and arguments
@@ -62,6 +67,8 @@ class Job:
     out: str | None = None
     run: str = ""  # tells this job's metrics from those that others left in `out`; set when it starts
     record: str | None = None
+    controller: str = ""  # of scripts that name none; "": the default one
+    agent_model: str = ""  # GGUF file or address; "": the model that comes with the package
 
     def check(self, hosts: int) -> None:
         """Raise ConfigError or FormatError where the job cannot run on so many hosts."""
@@ -74,6 +81,8 @@ class Job:
         ):
             if count < least:
                 raise ConfigError(f"{what} must be at least {least}, not {count}")
+        if self.controller:
+            check_controller(self.controller)
         if not Path(self.script).is_file():
             raise ConfigError(f"no script {self.script}: give the path of a Python file after '--'")
         parts = read_num_parts(self.part_config)
@@ -133,12 +142,13 @@ def plan_processes(
     master: tuple[str, int],
     shared_memory: bool,
     features: FeatureServers | None = None,
+    keepers: Keepers | None = None,
 ) -> list[Process]:
     """Servers first, then trainers, host by host.
 
     master: address and port of torch.distributed's rendezvous, on the first host.
     shared_memory: whether all hosts live on this machine and can open each other's segments.
-    features: the feature servers that run beside DGL's.
+    features: the feature servers that run beside DGL's. keepers: the agent's, beside them.
     """
     clients = job.trainers * (1 + job.samplers) * len(hosts)
     world = job.trainers * len(hosts)
@@ -177,6 +187,8 @@ def plan_processes(
             )
         if features is not None:
             planned.append(features.process(host, job))
+        if keepers is not None:
+            planned.append(keepers.process(host, job))
     for host in hosts:
         for i in range(job.trainers):
             rank = host.number * job.trainers + i
@@ -195,6 +207,8 @@ def plan_processes(
                 "OMP_NUM_THREADS": job.env.get("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1")),
                 **({"RUDDER_RECORD": job.record} if job.record else {}),
                 **(features.env(hosts) if features is not None else {}),
+                **(keepers.env(host) if keepers is not None else {}),
+                **({ENV_CONTROLLER: job.controller} if job.controller else {}),
                 **job.trainer_env,
             }
             planned.append(

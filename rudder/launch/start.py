@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rudder.launch import features, netns, ports, slurm
+from rudder.agent.worker.settings import absolute_model
+from rudder.launch import features, keepers, netns, ports, slurm
 from rudder.launch.job import JobResult, JobRun, OnLine, StopRequest
 from rudder.launch.plan import DEFAULT_PORT, Host, Job, ip_config_text, parse_ip_config, plan_processes
 from rudder.launch.remote import Agent, ssh_command
@@ -51,7 +52,9 @@ def run_local(
     beside = features.planned_here(
         job, places, lambda host: ports.free_port(host.address, but=[*own_ports[host.address], master[1]])
     )
-    planned = plan_processes(job, places, master=master, shared_memory=True, features=beside)
+    planned = plan_processes(
+        job, places, master=master, shared_memory=True, features=beside, keepers=keepers.planned(job)
+    )
     run = JobRun(planned, on_line, stop)
     supervisor = Supervisor(planned, ip_config_text(places), run.emit)
     supervisor.start([*(pair for host in places for pair in host.server_ports(job.servers)), master])
@@ -138,6 +141,7 @@ def _resolve(job: Job) -> Job:
         part_config=os.path.abspath(job.part_config),
         out=os.path.abspath(job.out) if job.out else None,
         record=os.path.abspath(job.record) if job.record else None,
+        agent_model=absolute_model(job.agent_model),
     )
 
 
@@ -162,7 +166,9 @@ def _run_agents(
 ) -> JobResult:
     master = (places[0].address, master_port)
     job = _open_folder(job)
-    planned = plan_processes(job, places, master=master, shared_memory=False, features=beside)
+    planned = plan_processes(
+        job, places, master=master, shared_memory=False, features=beside, keepers=keepers.planned(job)
+    )
     run = JobRun(planned, on_line, stop)
     agents: list[Agent] = []
     try:

@@ -25,7 +25,7 @@ from pathlib import Path
 from rudder.errors import LaunchError
 from rudder.launch import cleanup, ports
 from rudder.launch.events import Broken, Emit, Exited, Line
-from rudder.launch.plan import IP_CONFIG, Process
+from rudder.launch.plan import FOLDER, IP_CONFIG, Process
 
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _TICK_S = 0.05  # how often exits and requests are looked at while no process writes
@@ -116,10 +116,10 @@ class Supervisor:
                 "RUDDER_FAILURE_FILE": str(report),
             }
             env = {**os.environ, **plan.env, **own}
-            env = {key: value.replace(IP_CONFIG, str(address_file)) for key, value in env.items()}
+            env = {key: _fill(value, folder, address_file) for key, value in env.items()}
             # The package must be importable wherever the script is; last, so that it never hides another.
             env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), _PACKAGE_ROOT]))
-            argv = [arg.replace(IP_CONFIG, str(address_file)) for arg in plan.argv]
+            argv = [_fill(arg, folder, address_file) for arg in plan.argv]
             readers, writers = _pipes("stdout", "stderr")
             popen = subprocess.Popen(
                 [sys.executable, "-m", "rudder.launch.child", *argv],
@@ -202,6 +202,10 @@ class Supervisor:
         del self._running[running.plan.name]
         failed_at, trace = _read_report(running.report)
         self._emit(Exited(running.plan.name, running.popen.returncode, time.time(), failed_at, trace))
+
+
+def _fill(text: str, folder: Path, address_file: Path) -> str:
+    return text.replace(IP_CONFIG, str(address_file)).replace(FOLDER, str(folder))
 
 
 def _pipes(*names: str) -> tuple[dict[str, int], dict[str, int]]:

@@ -24,16 +24,16 @@ def open_decider(settings: WorkerSettings) -> Decider:
     if settings.is_address:
         from rudder.agent.worker.endpoint import EndpointDecider
 
-        return EndpointDecider(settings.model, settings.load_seconds)
-    if not os.path.isfile(settings.model):
-        raise AgentError(f"there is no model file {settings.model}")
+        return EndpointDecider(settings.source, settings.load_seconds)
+    if not os.path.isfile(settings.source):
+        raise AgentError(f"there is no model file {settings.source}")
     try:
         from rudder.agent.worker.local import LlamaDecider
     except (ImportError, OSError, RuntimeError) as error:  # the last two: its library does not load here
         raise AgentError(
             f"llama-cpp-python cannot be used ({error}): pip install 'rudder-gnn[agent]'"
         ) from error
-    return LlamaDecider(settings.model, settings.context, settings.threads)
+    return LlamaDecider(settings.source, settings.context, settings.threads)
 
 
 def reply(decider: Decider, ask: Ask) -> Message:

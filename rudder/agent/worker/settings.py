@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 from rudder.errors import ConfigError
 
 #: Prompt and answer together, in tokens, that a model gets room for: the system text is some 1,000 of them.
 #: Memory grows with it, and a context of a hundred thousand hangs the machine for a minute.
 CONTEXT = 4096
-_ADDRESSES = ("http://", "https://")
+#: The model that comes with the package.
+PILOT = Path(__file__).parents[1] / "pilot.gguf"
+
+
+def is_address(model: str) -> bool:
+    """Is the model behind an address, not in a file?"""
+    return model.startswith(("http://", "https://"))
+
+
+def absolute_model(model: str) -> str:
+    """A path that holds in every folder; addresses, and "", stay as they are."""
+    return model if not model or is_address(model) else os.path.abspath(model)
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
     """Which model, and what it may take. Raises ConfigError for values that cannot work."""
 
-    #: Path of a GGUF file, or the address of a server (docs/agent.md).
-    model: str
+    #: Path of a GGUF file, or the address of a server (docs/agent.md); "": the pilot, see `source`.
+    model: str = ""
     context: int = CONTEXT
     #: More than one only on cores that nothing else uses: two on busy cores took three seconds a decision.
     threads: int = 1
@@ -33,8 +46,6 @@ class WorkerSettings:
 
     def __post_init__(self) -> None:
         """Check."""
-        if not self.model:
-            raise ConfigError("the agent needs a model: a GGUF file, or an address that begins with http://")
         for name, value, least, most in (
             ("context", self.context, 256, 131072),
             ("threads", self.threads, 1, 256),
@@ -45,9 +56,14 @@ class WorkerSettings:
                 raise ConfigError(f"an agent with {name} {value}: it must be {least} to {most}")
 
     @property
+    def source(self) -> str:
+        """The model; on this machine, where it is the one that comes with the package."""
+        return self.model or str(PILOT)
+
+    @property
     def is_address(self) -> bool:
         """Is the model behind an address, not in a file?"""
-        return self.model.startswith(_ADDRESSES)
+        return is_address(self.model)
 
     def to_json(self) -> str:
         """For the command line."""

@@ -13,6 +13,7 @@ from rudder.launch import features as features_module
 from rudder.launch import ports
 from rudder.launch.events import Broken, Exited, Line, from_json, to_json
 from rudder.launch.features import FeatureServers
+from rudder.launch.keepers import Keepers, planned
 from rudder.launch.plan import (
     Host,
     Job,
@@ -28,7 +29,14 @@ HOSTS = [Host(0, "10.0.0.1", 30050), Host(1, "10.0.0.2", 40000)]
 
 def _plan(features=None, **settings):
     job = Job(script="s.py", args=["--p", "{part_config}"], part_config="/p.json", **settings)
-    return plan_processes(job, HOSTS, master=("10.0.0.1", 29500), shared_memory=False, features=features)
+    return plan_processes(
+        job,
+        HOSTS,
+        master=("10.0.0.1", 29500),
+        shared_memory=False,
+        features=features,
+        keepers=planned(job),
+    )
 
 
 def test_servers_come_first_and_ranks_count_through_the_hosts():
@@ -155,3 +163,32 @@ def test_ports_of_others_of_the_job_are_not_chosen():
 def test_trainers_and_servers_know_the_run():
     for process in _plan(out="/o", run="r1"):
         assert process.env["RUDDER_RUN"] == "r1"
+
+
+def test_an_agent_per_host_which_its_trainers_find():
+    processes = _plan(controller="agent", agent_model="/m.gguf", trainers=2, env={"A": "1"})
+    agents = [process for process in processes if process.role == "agent"]
+    assert [process.name for process in agents] == ["host0 agent", "host1 agent"]
+    for agent in agents:
+        script, settings = agent.argv
+        address = f"{{job_folder}}/agent{agent.host}.sock"
+        assert script.endswith("keeper.py")
+        assert json.loads(settings)["address"] == address
+        assert json.loads(settings)["model"] == "/m.gguf"
+        assert agent.env["A"] == "1"
+        trainers = [
+            process.env for process in processes if (process.role, process.host) == ("trainer", agent.host)
+        ]
+        assert [env["RUDDER_AGENT"] for env in trainers] == [address] * 2
+        assert {env["RUDDER_AGENT_MODEL"] for env in trainers} == {"/m.gguf"}
+        assert {env["RUDDER_CONTROLLER"] for env in trainers} == {"agent"}
+    assert all("RUDDER_AGENT" not in process.env for process in processes if process.role == "server")
+
+
+@pytest.mark.parametrize("controller", ["", "rule"])
+def test_other_controllers_need_no_agent(controller):
+    processes = _plan(controller=controller)
+    assert {process.role for process in processes} == {"server", "trainer"}
+    assert processes[-1].env.get("RUDDER_CONTROLLER", "") == controller
+    assert "RUDDER_AGENT" not in processes[-1].env
+    assert planned(Job("s.py", [], "/p.json", controller="agent")) == Keepers("")
