@@ -162,7 +162,7 @@ class Pipeline:
         """When sampling minibatch s may start; unknown (infinite) where it waits for minibatch t."""
         at = feed.first
         block_bytes, requests = feed.bytes_until, feed.requests_until
-        queue = self._queue_from
+        queue = max(self._queue_from, at)  # what the feed forgot waits no more
         while queue < s and (
             s - queue >= MOST_WAITING or block_bytes[s - at] - block_bytes[queue - at] >= self.waiting_bytes
         ):
@@ -170,7 +170,7 @@ class Pipeline:
         self._queue_from = queue
         if queue > t:
             return _UNKNOWN
-        window = self._window_from
+        window = max(self._window_from, at)
         while window < s and requests[s - at] - requests[window - at] >= self.window_rows:
             window += 1
         self._window_from = window
