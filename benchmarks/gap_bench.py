@@ -16,15 +16,13 @@ worst error 0.6%.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import run, skewed_minibatches
 
 from rudder import ArraySource, Options, Plan, Prefetcher
 from rudder._core import offline_optimum
@@ -35,13 +33,6 @@ from rudder.source import Ids, as_ids
 GOAL = 0.01
 ROWS, WANTED, ROW_BYTES, INTERVAL, CAPACITY = 2_000_000, 100_000, 1536, 32, 200_000
 LOCAL = (0, ROWS // 4)
-
-
-def minibatches(count: int) -> list[Ids]:
-    rng = np.random.default_rng(0)
-    name = rng.permutation(ROWS)
-    steps = np.cumsum(1 / np.arange(1, ROWS + 1) ** 0.7)
-    return [name[np.searchsorted(steps, rng.random(WANTED) * steps[-1])] for _ in range(count)]
 
 
 def timed(act: Callable[[], Any]) -> float:
@@ -114,23 +105,17 @@ def measure_step(batches: list[Ids]) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--intervals", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    batches = minibatches(arguments.intervals * INTERVAL)
+def measure(intervals: int) -> dict[str, float]:
+    batches = skewed_minibatches(intervals * INTERVAL, ROWS, WANTED)
     result = {**measure_meter(batches), **measure_step(batches[:INTERVAL])}
     step = result["submit_ms"] + result["rows_ms"]
     result["share_of_step"] = (result["sampling_ms"] + result["ending_ms_per_minibatch"]) / step
-    for name, value in result.items():
-        print(f"{name:30} {value:10.4f}")
-    print(f"{result['share_of_step']:.2%} of a step without any training (goal: below {GOAL:.0%})")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def verdict(result: dict[str, float]) -> str:
+    return f"{result['share_of_step']:.2%} of a step without any training (goal: below {GOAL:.0%})"
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, "--intervals", 3, measure, verdict)

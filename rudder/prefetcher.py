@@ -283,7 +283,11 @@ class Prefetcher:
     # -- what it knows of itself
 
     def metrics(self) -> IntervalMetrics:
-        """Totals since the start."""
+        """Totals since the start.
+
+        Minibatches count from the time when their fetch begins, up to `depth` ahead of the trainer. Those
+        that are dropped, of an epoch left early or one that never comes, then count as wasted rows alone.
+        """
         return self._meter.total(self.plan, self._planner.refused)
 
     def route_state(self) -> list[dict[str, object]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 RING_NODES = 600
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -161,6 +163,48 @@ def demo(launcher: Launcher, cache: Path) -> Callable[..., subprocess.Popen[str]
         return process
 
     return start
+
+
+@pytest.fixture
+def shell(launcher: Launcher, tmp_path: Path) -> Callable[..., str]:
+    """Runs lines of the documentation in a folder that looks like a checkout; returns what they wrote."""
+
+    def run(lines: str, timeout: float = 120) -> str:
+        examples = tmp_path / "examples"
+        if not examples.exists():
+            examples.symlink_to(ROOT / "examples")
+        process = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", 'rudder() { python -m rudder.cli "$@"; }\n' + lines],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **os.environ,
+                "MARK": launcher.mark,
+                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+                "PYTHONPATH": _importable(),
+            },
+        )
+        launcher.started.append(process)
+        output, _ = process.communicate(timeout=timeout)
+        assert process.returncode == 0, output
+        return output
+
+    return run
+
+
+@pytest.fixture
+def sh_blocks() -> Callable[[str], list[str]]:
+    """The shell blocks of a document, in order."""
+    return lambda name: re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def walk_through(sh_blocks: Callable[[str], list[str]]) -> str:
+    """The commands of README that end with training the example."""
+    (found,) = [block for block in sh_blocks("README.md") if "examples/node_classification.py" in block]
+    return found
 
 
 @pytest.fixture
