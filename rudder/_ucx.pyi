@@ -40,6 +40,20 @@ class UcxServer:
     def address(self) -> bytes:
         """The worker's address, for `UcxTransport.connect`."""
 
+    @property
+    def hosts(self) -> list[str]:
+        """IPv4 addresses that UCX's connections come from, for `UcxTransport.let_in`; none without TCP."""
+
+    @property
+    def why_open(self) -> str:
+        """Why UCX's ports are open to everybody; "" where only those that were let in can connect."""
+
+    def let_in(self, session: int, hosts: list[str]) -> None:
+        """Let UCX connections from these addresses in until the session is dismissed; before `admit`.
+
+        Raises ConfigError for what is no IPv4 address, TransportError where the kernel's filter is full.
+        """
+
     def expose(self, segment: str, rows: int, row_bytes: int, offset: int = 0) -> int:
         """Map a POSIX shared-memory segment read-only; the number of the region.
 
@@ -89,6 +103,17 @@ class UcxTransport(Transport):
     @property
     def address(self) -> bytes:
         """The worker's address, for `UcxServer.admit`."""
+
+    @property
+    def hosts(self) -> list[str]:
+        """As `UcxServer.hosts`, for `UcxServer.let_in`."""
+
+    @property
+    def why_open(self) -> str:
+        """As `UcxServer.why_open`."""
+
+    def let_in(self, peer: int, hosts: list[str]) -> None:
+        """As `UcxServer.let_in`, until the peer is disconnected or others take their place."""
 
     def connect(self, peer: int, address: bytes, session: int, token: bytes) -> None:
         """Reach the partition's server from now on; replaces the connection that was, failing its gathers.

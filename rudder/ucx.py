@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import logging
 import os
 import socket
 import struct
@@ -19,6 +20,8 @@ from rudder.errors import TransportError
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+_log = logging.getLogger("rudder")
 
 HOW_TO_GET = "pip install 'rudder-gnn[ucx]', or apt-get install libucx-dev, and build rudder again"
 _INFINIBAND = Path("/sys/class/infiniband")
@@ -56,6 +59,12 @@ def why_not() -> str | None:
     except ImportError as error:
         return f"ucx is absent ({error}): {HOW_TO_GET}"
     return None
+
+
+def tell_if_open(why: str) -> None:
+    """Log it where UCX's own ports could not be locked; ``why``: `UcxServer.why_open`."""
+    if why:
+        _log.warning("everybody in this network can connect to UCX's own TCP ports: %s", why)
 
 
 def library() -> Path | None:

@@ -91,6 +91,14 @@ void register_server(py::module_& m) {
            py::arg("staging_bytes") = defaults.staging_bytes, py::arg("chunk_bytes") = defaults.chunk_bytes,
            py::arg("stall_s") = 10.0)
       .def_property_readonly("address", [](const FeatureServer& self) { return as_bytes(self.address()); })
+      .def_property_readonly("hosts", &FeatureServer::hosts)
+      .def_property_readonly("why_open", &FeatureServer::why_open)
+      .def(
+          "let_in",
+          [](FeatureServer& self, std::uint64_t session, const std::vector<std::string>& hosts) {
+            self.let_in(session, hosts);
+          },
+          py::arg("session"), py::arg("hosts"), Released())
       .def(
           "expose",
           [](FeatureServer& self, const std::string& segment, std::size_t rows, std::size_t row_bytes,
@@ -141,6 +149,14 @@ void register_transport(py::module_& m) {
            py::arg("in_flight_bytes") = defaults.in_flight_bytes,
            py::arg("chunk_bytes") = defaults.chunk_bytes, py::arg("on_lost") = py::none())
       .def_property_readonly("address", [](const Ucx& self) { return as_bytes(self.address()); })
+      .def_property_readonly("hosts", &Ucx::hosts)
+      .def_property_readonly("why_open", &Ucx::why_open)
+      .def(
+          "let_in",
+          [](Ucx& self, std::int32_t peer, const std::vector<std::string>& hosts) {
+            self.let_in(static_cast<PartId>(peer), hosts);
+          },
+          py::arg("peer"), py::arg("hosts"), Released())
       .def(
           "connect",
           [](Ucx& self, std::int32_t peer, const py::bytes& address, std::uint64_t session,

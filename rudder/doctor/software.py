@@ -61,14 +61,17 @@ def dgl() -> Check:
         return Check("dgl", Status.FAILED, f"installed, but it cannot be imported: {error}", advice)
 
 
-# Of the UCX that Rudder would load: why it cannot be used, or [version, file, plug-ins, RDMA ports].
+# Of the UCX that Rudder would load: why it cannot be used, or [version, file, plug-ins, RDMA ports, why its own
+# TCP ports cannot be locked].
 _UCX = """
 import json
 from rudder import ucx
 reason, found = ucx.why_not(), []
 if reason is None:
     file = ucx.library()
-    found = [ucx.load().library_version(), str(file), ucx.plugins(file) if file else [], ucx.rdma_ports()]
+    compiled = ucx.load()
+    found = [compiled.library_version(), str(file), ucx.plugins(file) if file else [], ucx.rdma_ports()]
+    found.append(compiled.UcxTransport(devices="lo", tls="tcp").why_open)
 print(json.dumps([reason, *found]))
 """
 
@@ -83,7 +86,7 @@ def ucx() -> Check:
         system = ctypes.util.find_library("ucp")
         here = f"the system has {system}" if system else "not installed"
         return Check("ucx", Status.ABSENT, here, f"only for RDMA, or TCP without DGL's RPC: {reason}")
-    version, file, plugins, ports = found
+    version, file, plugins, ports, why_open = found
     text = f"UCX {version} ({file}), transports: {', '.join(['tcp', *plugins])}"
     if ports and "ib" not in plugins:
         return Check(
@@ -93,7 +96,16 @@ def ucx() -> Check:
             "apt-get install libucx-dev ibverbs-providers, or load your site's UCX, and set"
             " RAPIDS_LIBUCX_PREFER_SYSTEM_LIBRARY=true",
         )
-    return Check("ucx", Status.OK, f"{text}; RDMA devices: {', '.join(ports) or 'none'}")
+    if why_open:
+        return Check(
+            "ucx",
+            Status.LIMITED,
+            f"{text}; its TCP ports cannot be locked: {why_open}",
+            "run jobs in a network of their own, or with --no-feature-servers",
+        )
+    return Check(
+        "ucx", Status.OK, f"{text}; its TCP ports can be locked; RDMA devices: {', '.join(ports) or 'none'}"
+    )
 
 
 # The shipped model's load report, or why there is none: [reason, report]. In a process of its own, since a

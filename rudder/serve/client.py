@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rudder.errors import ConfigError, TransportError
 from rudder.serve import handshake
@@ -45,9 +45,13 @@ class DoorClient:
         secret: bytes,
         partition: int,
         address: bytes,
+        hosts: Sequence[str] = (),
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """Enter. ``address``: of this process's worker. Raises TransportError, which names the partition."""
+        """Enter. ``address``: of this process's worker, whose connections come from ``hosts``.
+
+        Raises TransportError, which names the partition.
+        """
         self._who = f"the feature server of partition {partition} at {host}:{port}"
         self._partition, self._patience = partition, patience_s
         self._lock = threading.Lock()
@@ -61,7 +65,7 @@ class DoorClient:
             _open_sockets.add(self._sock)
             keep_alive(self._sock)
             self._prove(secret, until)
-            answer = self._ask(Enter(partition, address), until)
+            answer = self._ask(Enter(partition, address, tuple(hosts)), until)
         except BaseException:
             self._sock.close()
             raise
@@ -70,6 +74,8 @@ class DoorClient:
             raise TransportError(f"{self._who} answered with {type(answer).__name__} to Enter", partition)
         #: What the transport needs for `connect`.
         self.session, self.token, self.server_address = answer.session, answer.token, answer.address
+        #: Where the server's UCX connections may come from.
+        self.server_hosts: tuple[str, ...] = (*answer.hosts, self._sock.getpeername()[0])
 
     def open(self, table: int, name: str, rows: int, row_bytes: int) -> None:
         """Ask to read a table under this number. Raises TransportError, ConfigError for an odd name."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rudder import lifetime, ucx
 from rudder.errors import ClosedError, ConfigError, RudderError, TransportError
 from rudder.serve.client import DoorClient
+from rudder.serve.messages import ipv4
 from rudder.serve.secret import secret_of_job
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Connector:
 
         #: The transport that reaches every table opened here.
         self.transport: UcxTransport = compiled.UcxTransport(devices=devices, on_lost=on_lost)
+        ucx.tell_if_open(self.transport.why_open)
         self._peers = [
             _Peer(part, place, self.transport, secret, self._closed) for part, place in enumerate(servers)
         ]
@@ -152,11 +154,13 @@ class _Peer:
 
     def _enter(self) -> None:
         """A session, with every table that is open here. REQUIRES: locked."""
-        client = DoorClient(*self._place, self._secret, self._part, self._transport.address)
+        transport = self._transport
+        client = DoorClient(*self._place, self._secret, self._part, transport.address, transport.hosts)
         try:
             # Known before the transport is: it may lose the server at once.
             self._why, self._client = "", client
-            self._transport.connect(self._part, client.server_address, client.session, client.token)
+            transport.let_in(self._part, ipv4(client.server_hosts))
+            transport.connect(self._part, client.server_address, client.session, client.token)
             for table, what in self._tables.items():
                 self._open(client, table, what)
         except BaseException:

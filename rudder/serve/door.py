@@ -143,7 +143,7 @@ class Door:
         sock.setblocking(False)
         with contextlib.suppress(OSError):  # it is gone already: reading will tell
             keep_alive(sock)
-        reception = Reception(self._service, self._secret)
+        reception = Reception(self._service, self._secret, address[0])
         due = time.monotonic() + self._limits.handshake_s
         peer = _Peer(sock, f"{address[0]}:{address[1]}", reception, due)
         self._peers[sock] = peer

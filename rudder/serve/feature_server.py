@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rudder.errors import ConfigError, TransportError
-from rudder.serve.messages import Admitted
+from rudder.serve.messages import Admitted, ipv4
 
 if TYPE_CHECKING:
     from rudder._ucx import UcxServer
@@ -26,9 +26,11 @@ class FeatureServer:
         self._rows, self._partition, self._segment_of = rows, partition, segment_of
         self._numbers = itertools.count(1)
         self._regions: dict[tuple[str, int, int], int] = {}
+        # Token and worker address of sessions that have opened nothing yet.
+        self._entered: dict[int, tuple[bytes, bytes]] = {}
 
-    def enter(self, partition: int, address: bytes) -> Admitted:
-        """Raises TransportError for another partition than its own, or an address that UCX refuses."""
+    def enter(self, partition: int, address: bytes, hosts: tuple[str, ...]) -> Admitted:
+        """Raises TransportError for another partition than its own, or too many hosts."""
         if partition != self._partition:
             raise TransportError(
                 f"it serves partition {self._partition}, not {partition}: RUDDER_FEATURE_SERVERS must name "
@@ -36,11 +38,19 @@ class FeatureServer:
                 partition,
             )
         session, token = next(self._numbers), secrets.token_bytes(_TOKEN_BYTES)
-        self._rows.admit(session, token, address)
-        return Admitted(session, token, self._rows.address)
+        # Before the answer, with which the client begins to connect.
+        self._rows.let_in(session, ipv4(hosts))
+        self._entered[session] = (token, address)
+        return Admitted(session, token, self._rows.address, tuple(self._rows.hosts))
 
     def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> None:
-        """Raises ConfigError, TransportError for a table that is not there, or not so long."""
+        """Raises ConfigError, TransportError for a table that is not there, or not so long.
+
+        The first time also for a worker's address that UCX refuses: only now has the client, who knows this
+        server's hosts from `Admitted`, let them in.
+        """
+        if session in self._entered:
+            self._rows.admit(session, *self._entered.pop(session))
         key = (name, rows, row_bytes)
         if key not in self._regions:
             if len(self._regions) == _REGIONS:
@@ -50,6 +60,7 @@ class FeatureServer:
 
     def leave(self, session: int) -> None:
         """Forget the session."""
+        self._entered.pop(session, None)
         self._rows.dismiss(session)
 
     def ended(self) -> list[int]:

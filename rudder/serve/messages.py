@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Union
 
@@ -11,8 +14,8 @@ from rudder.serve.frames import WireError
 
 _ENTER, _ADMITTED, _OPEN, _OPENED, _DENIED = range(0x10, 0x15)
 _FIELDS = {
-    _ENTER: struct.Struct("!I"),
-    _ADMITTED: struct.Struct("!I16s"),
+    _ENTER: struct.Struct("!IB"),
+    _ADMITTED: struct.Struct("!I16sB"),
     _OPEN: struct.Struct("!IQI"),
     _OPENED: struct.Struct("!I"),
     _DENIED: struct.Struct("!"),
@@ -21,23 +24,31 @@ _FIELDS = {
 #: file system or a log could take for more than a name.
 NAME = re.compile(r"[A-Za-z0-9_.:~+=@ -]{1,200}")
 _REASON_BYTES = 1000
+#: IPv4 addresses that one side's UCX uses: more than a machine has networks.
+HOSTS = 64
+_HOST_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Enter:
-    """A client asks for a session with the server of a partition; ``address`` is its worker's."""
+    """A client asks for a session with the server of a partition.
+
+    ``address`` is its worker's; ``hosts``: where that worker's connections come from ("10.0.0.1").
+    """
 
     partition: int
     address: bytes
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """The session's number and token, and the address of the server's worker."""
+    """The session's number and token, the address of the server's worker, and its hosts as in `Enter`."""
 
     session: int
     token: bytes
     address: bytes
+    hosts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -74,12 +85,14 @@ Message = Union[Enter, Admitted, Open, Opened, Denied]
 def encode(message: Message) -> bytes:
     """The body of a frame."""
     if isinstance(message, Enter):
-        return _pack(_ENTER, (message.partition,), message.address)
+        hosts = _packed(message.hosts)
+        return _pack(_ENTER, (message.partition, len(message.hosts)), hosts + message.address)
     if isinstance(message, Admitted):
-        return _pack(_ADMITTED, (message.session, message.token), message.address)
+        fields = (message.session, message.token, len(message.hosts))
+        return _pack(_ADMITTED, fields, _packed(message.hosts) + message.address)
     if isinstance(message, Open):
-        fields = (message.table, message.rows, message.row_bytes)
-        return _pack(_OPEN, fields, message.name.encode("ascii"))
+        about = (message.table, message.rows, message.row_bytes)
+        return _pack(_OPEN, about, message.name.encode("ascii"))
     if isinstance(message, Opened):
         return _pack(_OPENED, (message.table,), b"")
     return _pack(_DENIED, (), message.reason.encode("utf-8")[:_REASON_BYTES])
@@ -93,9 +106,11 @@ def decode(body: bytes) -> Message:
         raise WireError("garbage", f"an unknown or truncated message of kind {kind}")
     values, rest = fields.unpack_from(body, 1), body[1 + fields.size :]
     if kind == _ENTER:
-        return Enter(values[0], rest)
+        hosts, address = _unpacked(values[1], rest)
+        return Enter(values[0], address, hosts)
     if kind == _ADMITTED:
-        return Admitted(values[0], values[1], rest)
+        hosts, address = _unpacked(values[2], rest)
+        return Admitted(values[0], values[1], address, hosts)
     if kind == _OPEN:
         name = rest.decode("ascii", "replace")
         if NAME.fullmatch(name) is None:
@@ -108,5 +123,26 @@ def decode(body: bytes) -> Message:
     return Denied(rest.decode("utf-8", "replace"))
 
 
+def ipv4(hosts: Iterable[str]) -> list[str]:
+    """Those among numeric addresses that UCX's lock can tell apart, each once."""
+    found = (ipaddress.ip_address(host.partition("%")[0]) for host in hosts)
+    return sorted({str(host) for host in found if host.version == 4})
+
+
 def _pack(kind: int, fields: tuple[object, ...], rest: bytes) -> bytes:
     return bytes([kind]) + _FIELDS[kind].pack(*fields) + rest
+
+
+def _packed(hosts: tuple[str, ...]) -> bytes:
+    if len(hosts) > HOSTS:
+        raise WireError("oversized", f"{len(hosts)} hosts of one worker: {HOSTS} are told")
+    return b"".join(socket.inet_aton(host) for host in hosts)
+
+
+def _unpacked(count: int, rest: bytes) -> tuple[tuple[str, ...], bytes]:
+    """(hosts, worker address)."""
+    end = count * _HOST_BYTES
+    if count > HOSTS or len(rest) < end:
+        raise WireError("garbage", f"{count} hosts, and {len(rest)} bytes for them and an address")
+    hosts = [socket.inet_ntoa(rest[at : at + _HOST_BYTES]) for at in range(0, end, _HOST_BYTES)]
+    return tuple(hosts), rest[end:]

@@ -69,6 +69,7 @@ def serving(settings: ServeSettings, secret: bytes) -> Iterator[Door]:
     if settings.staging is not None:
         options["staging_bytes"] = parse_bytes(settings.staging)
     with closing(compiled.UcxServer(**options)) as rows:
+        ucx.tell_if_open(rows.why_open)
 
         def segment_of(name: str) -> str:
             return kvdata_segment(settings.partition, name)

@@ -17,8 +17,8 @@ TABLES_OF_A_SESSION = 1024
 class Service(Protocol):
     """What lies behind the door. Its RudderErrors are told to the peer, who is of the job."""
 
-    def enter(self, partition: int, address: bytes) -> Admitted:
-        """Open a session for the client's worker at this address."""
+    def enter(self, partition: int, address: bytes, hosts: tuple[str, ...]) -> Admitted:
+        """Open a session for the client's worker at this address, which connects from these hosts."""
 
     def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> None:
         """Let the session read that table."""
@@ -33,9 +33,9 @@ class Service(Protocol):
 class Reception:
     """A conversation: greeted -> proved -> in a session. Not thread-safe."""
 
-    def __init__(self, service: Service, secret: bytes) -> None:
-        """A peer that has said nothing yet."""
-        self._service, self._secret = service, secret
+    def __init__(self, service: Service, secret: bytes, host: str) -> None:
+        """A peer that has said nothing yet. ``host``: where its connection comes from."""
+        self._service, self._secret, self._host = service, secret, host
         self._greetings = b""
         self._seals: tuple[Seal, Seal] | None = None  # theirs, ours
         self._tables = 0
@@ -73,7 +73,8 @@ class Reception:
     def _answer(self, message: Message) -> Message:
         try:
             if isinstance(message, Enter) and self.session is None:
-                admitted = self._service.enter(message.partition, message.address)
+                hosts = (*message.hosts, self._host)
+                admitted = self._service.enter(message.partition, message.address, hosts)
                 self.session = admitted.session
                 return admitted
             if isinstance(message, Open) and self.session is not None:

@@ -37,6 +37,7 @@ void Ucx::Impl::open(PartId peer, TableId table, std::size_t rows, std::size_t r
 }
 
 void Ucx::Impl::disconnect(PartId peer, const std::string& why) {
+  worker_.admission().revoke(static_cast<std::uint64_t>(value(peer)));
   worker_.call([&] { lose(peer, why, false); });
 }
 
@@ -113,6 +114,11 @@ void Ucx::Impl::close() {
 Ucx::Ucx(Config config) : impl_(std::make_unique<Impl>(std::move(config))) {}
 Ucx::~Ucx() = default;
 const std::vector<std::byte>& Ucx::address() const { return impl_->address(); }
+std::vector<std::string> Ucx::hosts() const { return impl_->admission().hosts(); }
+const std::string& Ucx::why_open() const { return impl_->admission().why_open(); }
+void Ucx::let_in(PartId peer, std::span<const std::string> hosts) {
+  impl_->admission().admit(static_cast<std::uint64_t>(value(peer)), hosts);
+}
 void Ucx::connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
                   const wire::Token& token) {
   impl_->connect(peer, address, session, token);

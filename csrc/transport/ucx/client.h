@@ -42,6 +42,13 @@ class Ucx final : public Transport {
   // For FeatureServer::admit.
   const std::vector<std::byte>& address() const;
 
+  // As Admission has it: where UCX's connections come from, and why others than those let in can connect.
+  std::vector<std::string> hosts() const;
+  const std::string& why_open() const;
+  // Lets UCX connections from these IPv4 addresses in, until the peer is disconnected or others take their
+  // place. Throws Error(kConfig, kTransport).
+  void let_in(PartId peer, std::span<const std::string> hosts);
+
   // Reaches the peer's server from now on. Replaces the connection that was; its gathers fail. Throws
   // Error(kTransport) for an address that UCX refuses, Error(kClosed).
   void connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,

@@ -38,6 +38,7 @@ class Ucx::Impl {
   ~Impl() { close(); }
 
   const std::vector<std::byte>& address() const { return worker_.address(); }
+  ucx::Admission& admission() { return worker_.admission(); }
   void connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
                const wire::Token& token);
   void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes);

@@ -43,6 +43,7 @@ class FeatureServer::Impl {
   ~Impl() { close(); }
 
   const std::vector<std::byte>& address() const { return worker_.address(); }
+  ucx::Admission& admission() { return worker_.admission(); }
   RegionId expose(const std::string& segment, std::size_t rows, std::size_t row_bytes, std::size_t offset);
   RegionId expose(Region region);
   void admit(SessionId session, const wire::Token& token, std::span<const std::byte> address);
@@ -338,6 +339,7 @@ void FeatureServer::Impl::sent(const Outgoing& outgoing) {
 }
 
 void FeatureServer::Impl::drop(SessionId number) {
+  worker_.admission().revoke(number);
   const auto it = sessions_.find(number);
   if (it == sessions_.end()) return;
   worker_.close(std::move(it->second.endpoint), nullptr);
@@ -358,6 +360,11 @@ FeatureServer::RegionId FeatureServer::expose(const std::string& segment, std::s
 FeatureServer::RegionId FeatureServer::expose(const std::byte* rows, std::size_t count,
                                               std::size_t row_bytes) {
   return impl_->expose({nullptr, rows, count, row_bytes});
+}
+std::vector<std::string> FeatureServer::hosts() const { return impl_->admission().hosts(); }
+const std::string& FeatureServer::why_open() const { return impl_->admission().why_open(); }
+void FeatureServer::let_in(SessionId session, std::span<const std::string> hosts) {
+  impl_->admission().admit(session, hosts);
 }
 void FeatureServer::admit(SessionId session, const wire::Token& token, std::span<const std::byte> address) {
   impl_->admit(session, token, address);

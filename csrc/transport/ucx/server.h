@@ -49,8 +49,15 @@ class FeatureServer {
   // Memory that outlives the server.
   RegionId expose(const std::byte* rows, std::size_t count, std::size_t row_bytes);
 
-  // Throws Error(kConfig) for a number in use, Error(kTransport) for an address that UCX refuses,
-  // Error(kClosed).
+  // As Admission has it: where UCX's connections come from, and why others than those let in can connect.
+  std::vector<std::string> hosts() const;
+  const std::string& why_open() const;
+  // Before `admit`, lets UCX connections from these IPv4 addresses in until the session is dismissed. Throws
+  // Error(kConfig, kTransport).
+  void let_in(SessionId session, std::span<const std::string> hosts);
+
+  // UCX begins to connect to the client, who must have let this server's hosts in. Throws Error(kConfig) for
+  // a number in use, Error(kTransport) for an address that UCX refuses, Error(kClosed).
   void admit(SessionId session, const wire::Token& token, std::span<const std::byte> address);
   // Lets the session read a region under a table number of its choice. Throws Error(kConfig) for an unknown
   // session or region.

@@ -7,6 +7,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <sstream>
 #include <utility>
 
 #include "common/error.h"
@@ -21,6 +24,9 @@ constexpr unsigned kApiMajor = 1, kApiMinor = 13;
 constexpr int kIdleRounds = 32;
 constexpr auto kCloseTime = std::chrono::seconds(2);
 constexpr std::size_t kMaxAddress = 4096;  // ours have some hundred bytes
+// Workers thrown away because somebody connected before the lock was on their ports.
+constexpr int kOpenings = 8;
+
 [[noreturn]] void refuse(ErrorCode code, const std::string& what, ucs_status_t status) {
   throw Error(code, what + ": " + text_of(status));
 }
@@ -31,6 +37,25 @@ void modify(ucp_config_t* config, const char* name, const std::string& value) {
     ucp_config_release(config);
     refuse(ErrorCode::kConfig, std::string("UCX takes no ") + name + "=" + value, status);
   }
+}
+
+// UCX tells its transports in print alone: "resource 0 : md 0 dev 0 flags -- tcp/lo".
+std::vector<std::string> transports_of(ucp_context_h context) {
+  char* text = nullptr;
+  std::size_t size = 0;
+  FILE* const stream = open_memstream(&text, &size);
+  if (stream == nullptr) return {};
+  ucp_context_print_info(context, stream);
+  std::fclose(stream);
+  std::istringstream lines(std::string(text, size));
+  std::free(text);  // NOLINT(cppcoreguidelines-no-malloc): of open_memstream
+  std::vector<std::string> found;
+  for (std::string line; std::getline(lines, line);) {
+    const auto at = line.find("-- ");
+    if (line.find(" resource ") != std::string::npos && at != std::string::npos)
+      found.push_back(line.substr(at + 3, line.find_last_not_of(' ') - at - 2));
+  }
+  return found;
 }
 
 }  // namespace
@@ -79,18 +104,34 @@ Worker::Worker(const WorkerConfig& config) {
            "UCX finds no transport (UCX_TLS=" + config.tls + ", UCX_NET_DEVICES=" + config.devices + ")",
            opened);
 
-  ucp_worker_params_t worker_params{};
-  worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
-  worker_params.thread_mode = UCS_THREAD_MODE_SINGLE;
-  if (const auto status = ucp_worker_create(context_, &worker_params, &worker_); status != UCS_OK) {
+  transports_ = transports_of(context_);
+  for (int i = 0; i < kOpenings && worker_ == nullptr; ++i) open();
+  if (worker_ == nullptr) {
     ucp_cleanup(context_);
-    refuse(ErrorCode::kTransport, "UCX cannot open a worker on devices '" + config.devices + "'", status);
+    throw Error(ErrorCode::kTransport, "strangers keep connecting to UCX's ports while they are opened");
+  }
+}
+
+void Worker::open() {
+  // So that two workers do not take each other's ports for their own.
+  static std::mutex opening;
+  const std::lock_guard one_at_a_time(opening);
+  const bool tcp =
+      std::ranges::any_of(transports_, [](const auto& name) { return name.starts_with("tcp/"); });
+  const auto before = tcp ? Admission::listening() : std::vector<Listener>();
+
+  ucp_worker_params_t params{};
+  params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
+  params.thread_mode = UCS_THREAD_MODE_SINGLE;
+  if (const auto status = ucp_worker_create(context_, &params, &worker_); status != UCS_OK) {
+    ucp_cleanup(context_);
+    refuse(ErrorCode::kTransport, "UCX cannot open a worker", status);
   }
   ucp_address_t* address = nullptr;
   std::size_t size = 0;
   ucs_status_t status = ucp_worker_get_efd(worker_, &ucx_fd_);
   if (status == UCS_OK) status = ucp_worker_get_address(worker_, &address, &size);
-  if (status == UCS_OK) wake_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (status == UCS_OK && wake_fd_ < 0) wake_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (status != UCS_OK || wake_fd_ < 0) {
     ucp_worker_destroy(worker_);
     ucp_cleanup(context_);
@@ -99,10 +140,16 @@ Worker::Worker(const WorkerConfig& config) {
   const auto* bytes = reinterpret_cast<const std::byte*>(address);
   address_.assign(bytes, bytes + size);
   ucp_worker_release_address(worker_, address);
+
+  admission_ = tcp ? std::make_unique<Admission>(before, address_) : std::make_unique<Admission>();
+  if (!admission_->intruded()) return;
+  ucp_worker_destroy(worker_);
+  worker_ = nullptr;
 }
 
 Worker::~Worker() {
   stop(nullptr);
+  admission_.reset();  // its ports are UCX's, and may go away now
   // One that never came to rest is left behind: lost memory, where UCX might stop the process.
   if (quiet_) {
     ucp_worker_destroy(worker_);

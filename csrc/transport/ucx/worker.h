@@ -17,6 +17,8 @@
 #include <thread>
 #include <vector>
 
+#include "transport/ucx/admission.h"
+
 namespace rudder::ucx {
 
 struct WorkerConfig {
@@ -62,6 +64,11 @@ class Worker {
 
   const std::vector<std::byte>& address() const { return address_; }
   ucp_worker_h handle() const { return worker_; }
+  // Who may connect to the worker over TCP; nobody at first.
+  Admission& admission() { return *admission_; }
+  const Admission& admission() const { return *admission_; }
+  // What UCX may use between hosts: "tcp/eth0", "rc_mlx5/mlx5_0:1".
+  const std::vector<std::string>& transports() const { return transports_; }
 
   // Handlers run on the thread. Before start() only.
   void on_message(unsigned id, ucp_am_recv_callback_t handler, void* owner);
@@ -87,6 +94,7 @@ class Worker {
     Task closed;
   };
 
+  void open();
   void run();
   void run_tasks();
   void reap();
@@ -99,6 +107,8 @@ class Worker {
   int ucx_fd_ = -1;
   int wake_fd_ = -1;
   std::vector<std::byte> address_;
+  std::vector<std::string> transports_;
+  std::unique_ptr<Admission> admission_;
   Step step_;
   std::vector<Closing> closing_;  // owned by the thread
   bool quiet_ = true;             // nothing under way: may be destroyed. Set by the thread at its end.

@@ -112,6 +112,8 @@ std::unique_ptr<Served> ucx() {
     const auto server = std::make_shared<FeatureServer>(FeatureServer::Config{.worker = {"lo", "tcp"}});
     served->servers.push_back(server);
     const wire::Token token{static_cast<std::byte>(value(peer))};
+    server->let_in(7, transport->hosts());
+    transport->let_in(peer, server->hosts());
     server->admit(7, token, transport->address());
     server->grant(7, 3, server->expose(served->of(peer).data(), kRows, kRowBytes));
     transport->connect(peer, server->address(), 7, token);

@@ -143,18 +143,29 @@ def test_dgl_that_cannot_be_imported_shows_the_last_line(monkeypatch: pytest.Mon
 
 
 def test_ucx_is_ok_where_rudder_can_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = [None, "1.22.0", "/x/libucp.so", ["cma"], []]
+    answer = [None, "1.22.0", "/x/libucp.so", ["cma"], [], ""]
     monkeypatch.setattr(software, "_in_python", lambda _code: json.dumps(answer))
     check = software.ucx()
     assert check.status is Status.OK
-    assert check.found == "UCX 1.22.0 (/x/libucp.so), transports: tcp, cma; RDMA devices: none"
+    assert check.found == (
+        "UCX 1.22.0 (/x/libucp.so), transports: tcp, cma; its TCP ports can be locked; RDMA devices: none"
+    )
+
+
+def test_ports_of_ucx_that_cannot_be_locked_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = [None, "1.22.0", "/x/libucp.so", [], [], "the kernel takes no socket filter"]
+    monkeypatch.setattr(software, "_in_python", lambda _code: json.dumps(answer))
+    check = software.ucx()
+    assert check.status is Status.LIMITED
+    assert "the kernel takes no socket filter" in check.found
+    assert "--no-feature-servers" in check.advice
 
 
 @pytest.mark.parametrize(("plugins", "status"), [(["cma"], Status.LIMITED), (["cma", "ib"], Status.OK)])
 def test_rdma_devices_want_a_ucx_that_knows_them(
     monkeypatch: pytest.MonkeyPatch, plugins: list[str], status: Status
 ) -> None:
-    answer = [None, "1.22.0", "/x/libucp.so", plugins, ["mlx5_0:1"]]
+    answer = [None, "1.22.0", "/x/libucp.so", plugins, ["mlx5_0:1"], ""]
     monkeypatch.setattr(software, "_in_python", lambda _code: json.dumps(answer))
     check = software.ucx()
     assert check.status is status

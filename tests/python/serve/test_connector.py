@@ -26,8 +26,10 @@ class Rows:
     """A UcxServer that only remembers."""
 
     address = b"server's worker"
+    hosts = ("10.0.0.1",)
 
     def __init__(self) -> None:
+        self.let: dict[int, list[str]] = {}
         self.sessions: dict[int, tuple[bytes, bytes]] = {}
         self.grants: set[tuple[int, int, int]] = set()
         self.regions: list[tuple[str, int, int]] = []
@@ -39,7 +41,11 @@ class Rows:
         self.regions.append((segment, rows, row_bytes))
         return len(self.regions) - 1
 
+    def let_in(self, session: int, hosts: list[str]) -> None:
+        self.let[session] = hosts
+
     def admit(self, session: int, token: bytes, address: bytes) -> None:
+        assert session in self.let
         self.sessions[session] = (token, address)
 
     def grant(self, session: int, table: int, region: int) -> None:
@@ -58,10 +64,15 @@ class Transport:
     """A UcxTransport that tells what it is asked, in order."""
 
     address = b"client's worker"
+    hosts = ("10.0.0.7",)
+    why_open = ""
 
     def __init__(self, *, devices: str, on_lost: Callable[[int, str], None]) -> None:
         self.devices, self.on_lost = devices, on_lost
         self.told: queue.SimpleQueue[tuple] = queue.SimpleQueue()
+
+    def let_in(self, peer: int, hosts: list[str]) -> None:
+        self.told.put(("let in", peer, *hosts))
 
     def connect(self, peer: int, address: bytes, session: int, token: bytes) -> None:
         assert (address, len(token)) == (Rows.address, 16)
@@ -78,6 +89,11 @@ class Transport:
 
     def hears(self) -> tuple:
         return self.told.get(timeout=10)
+
+    def enters(self) -> tuple:
+        """What it hears once a server has let it in."""
+        assert self.hears()[0] == "let in"
+        return self.hears()
 
 
 @pytest.fixture(autouse=True)
@@ -129,10 +145,14 @@ def test_tables_of_a_server_share_a_session(servers: list[Server], connector: Co
     assert rows.regions == [("/node~_N~x-kvdata-", 100, 64), ("/node~_N~y-kvdata-", 200, 32)]
     session = next(iter(rows.sessions))
     assert rows.grants == {(session, 5, 0), (session, 6, 1)}
-    assert [connector.transport.hears() for _ in range(5)] == [
+    # Nobody connects before the other side has let it in.
+    assert rows.let == {session: ["10.0.0.7", "127.0.0.1"]}
+    assert [connector.transport.hears() for _ in range(7)] == [
+        ("let in", 1, "10.0.0.1", "127.0.0.1"),
         ("connect", 1),
         ("open", 1, 5, 100, 64),
         ("open", 1, 6, 200, 32),
+        ("let in", 0, "10.0.0.1", "127.0.0.1"),
         ("connect", 0),
         ("open", 0, 5, 50, 64),
     ]
@@ -180,7 +200,7 @@ def test_a_server_that_comes_back_serves_again(
     caplog.set_level(logging.WARNING)
     connector.open(1, 5, "x", 10, 8)
     transport = connector.transport
-    assert [transport.hears() for _ in range(2)] == [("connect", 1), ("open", 1, 5, 10, 8)]
+    assert [transport.enters(), transport.hears()] == [("connect", 1), ("open", 1, 5, 10, 8)]
     if noticed_by == "door":
         servers[1].close()
         assert transport.hears() == ("disconnect", 1, "its connection ended")
@@ -190,7 +210,7 @@ def test_a_server_that_comes_back_serves_again(
     else:
         transport.on_lost(1, "Connection reset by remote peer")
         assert transport.hears() == ("disconnect", 1, "Connection reset by remote peer")
-    assert [transport.hears() for _ in range(2)] == [("connect", 1), ("open", 1, 5, 10, 8)]
+    assert [transport.enters(), transport.hears()] == [("connect", 1), ("open", 1, 5, 10, 8)]
     rows = servers[1].rows
     assert {grant[1:] for grant in rows.grants} == {(5, 0)}
     warnings = [record.message for record in caplog.records]
@@ -202,7 +222,7 @@ def test_a_session_that_the_server_gives_up_is_made_anew(servers: list[Server], 
     rows = servers[1].rows
     first = next(iter(rows.sessions))
     rows.lost.append(first)
-    for _ in range(5):
+    for _ in range(7):
         heard = connector.transport.hears()
     assert heard == ("open", 1, 5, 10, 8)
     assert set(rows.sessions) == {first + 1}

@@ -38,15 +38,17 @@ class Service:
     def __init__(self) -> None:
         self.numbers = itertools.count(1)
         self.sessions: dict[int, bytes] = {}
+        self.hosts: dict[int, tuple[str, ...]] = {}
         self.tables: dict[tuple[int, int], tuple[str, int, int]] = {}
         self.over: list[int] = []
 
-    def enter(self, partition: int, address: bytes) -> Admitted:
+    def enter(self, partition: int, address: bytes, hosts: tuple[str, ...]) -> Admitted:
         if partition != 7:
             raise TransportError(f"not partition {partition}")
         session = next(self.numbers)
         self.sessions[session] = address
-        return Admitted(session, bytes(16), b"server's worker")
+        self.hosts[session] = hosts
+        return Admitted(session, bytes(16), b"server's worker", ("10.0.0.1", "10.1.0.1"))
 
     def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> None:
         if not name.startswith("x"):
@@ -75,7 +77,7 @@ def door(service: Service) -> Iterator[Door]:
 
 
 def enter(door: Door, secret: bytes = SECRET, partition: int = 7) -> DoorClient:
-    return DoorClient(*door.address, secret, partition, b"client's worker")
+    return DoorClient(*door.address, secret, partition, b"client's worker", ("10.0.0.7",))
 
 
 @contextlib.contextmanager
@@ -126,6 +128,9 @@ def test_a_peer_of_the_job_opens_tables(door: Door, service: Service) -> None:
     client = enter(door)
     assert service.sessions == {client.session: b"client's worker"}
     assert client.server_address == b"server's worker"
+    # What each says of itself, and where its connection is seen to come from.
+    assert service.hosts == {client.session: ("10.0.0.7", "127.0.0.1")}
+    assert client.server_hosts == ("10.0.0.1", "10.1.0.1", "127.0.0.1")
     client.open(3, "x", 1 << 40, 512)
     assert service.tables == {(client.session, 3): ("x", 1 << 40, 512)}
     with pytest.raises(TransportError, match="no table secrets") as caught:
@@ -350,7 +355,7 @@ def test_sessions_are_bounded(door: Door, service: Service) -> None:
 
 
 def test_tables_of_a_session_are_bounded(service: Service) -> None:
-    reception = Reception(service, SECRET)
+    reception = Reception(service, SECRET, "10.0.0.2")
     mine = handshake.greeting(CLIENT)
     greetings = mine + reception.take(mine)
     reception.take(handshake.proof(SECRET, CLIENT, greetings))
@@ -482,7 +487,7 @@ def test_no_bytes_hurt_it(chunks: list[bytes]) -> None:
 def test_no_sealed_bytes_hurt_it(bodies: list[bytes]) -> None:
     """Even a peer of the job, with good seals, only gets answers or its end."""
     service = Service()
-    reception = Reception(service, SECRET)
+    reception = Reception(service, SECRET, "10.0.0.2")
     mine = handshake.greeting(CLIENT)
     greetings = mine + reception.take(mine)
     reception.take(handshake.proof(SECRET, CLIENT, greetings))

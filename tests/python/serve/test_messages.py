@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rudder.serve.frames import FrameReader, WireError, framed
-from rudder.serve.messages import Admitted, Denied, Enter, Open, Opened, decode, encode
+from rudder.serve.messages import Admitted, Denied, Enter, Open, Opened, decode, encode, ipv4
 
 EXAMPLES = int(os.environ.get("RUDDER_FUZZ_EXAMPLES", "300"))
+HOST_LISTS = st.lists(st.ip_addresses(v=4).map(str), max_size=64).map(tuple)
 NUMBER = st.integers(0, 2**32 - 1)
 MESSAGES = st.one_of(
-    st.builds(Enter, NUMBER, st.binary(min_size=1, max_size=2000)),
-    st.builds(Admitted, NUMBER, st.binary(min_size=16, max_size=16), st.binary(max_size=2000)),
+    st.builds(Enter, NUMBER, st.binary(min_size=1, max_size=2000), HOST_LISTS),
+    st.builds(Admitted, NUMBER, st.binary(min_size=16, max_size=16), st.binary(max_size=2000), HOST_LISTS),
     st.builds(
         Open,
         NUMBER,
@@ -55,6 +56,12 @@ def test_frames_survive_any_cut(bodies: list[bytes], data) -> None:
             got.append(body)
     assert got == bodies
     assert not reader.amid
+
+
+def test_hosts() -> None:
+    assert ipv4(["10.0.0.2", "::1", "fe80::1%eth0", "10.0.0.1", "10.0.0.2"]) == ["10.0.0.1", "10.0.0.2"]
+    with pytest.raises(WireError, match="65 hosts"):
+        encode(Enter(1, b"a", ("10.0.0.1",) * 65))
 
 
 def test_bounds() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -167,6 +168,53 @@ def test_a_wrong_secret(server: ServerProcess, segment: Segment) -> None:
     assert errors.count("\n") == 1
     assert "proof of the job's secret is wrong" in errors
     assert SECRET not in errors
+
+
+def gets_through(host: str, port: int) -> bool:
+    """Whether a connection from this address of ours to the port is made, and garbage taken there."""
+    with socket.socket() as sock:
+        sock.bind((host, 0))
+        sock.settimeout(0.3)  # far longer than loopback takes, shorter than a repeated try
+        try:
+            sock.connect(("127.0.0.1", port))
+            sock.sendall(os.urandom(100_000))
+        except OSError:
+            return False
+        return True
+
+
+def ports_of(process: psutil.Process, *, besides: int | None = None) -> list[int]:
+    found = [c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    return [port for port in found if port != besides]
+
+
+def test_strangers_do_not_get_to_ucxs_own_ports(server: ServerProcess, segment: Segment) -> None:
+    (theirs,) = ports_of(psutil.Process(server.process.pid), besides=server.place[1])
+    mine = set(ports_of(psutil.Process()))
+    rows = np.arange(100)
+    assert not gets_through("127.0.0.1", theirs)  # nobody has proved anything yet
+    with connected(server, segment) as connector, reading(connector) as core:
+        (ours,) = set(ports_of(psutil.Process())) - mine
+        for _ in range(10):
+            for port in (theirs, ours):
+                assert not gets_through("127.0.0.9", port)
+            assert np.array_equal(read(core, rows), segment.rows[rows])
+        with socket.create_connection(("127.0.0.1", theirs), 10):  # an admitted host may
+            pass
+        assert connector.transport.stats()["errors"] == 0
+    code, errors = server.end()
+    assert (code, errors) == (0, "")
+
+
+def test_the_way_in_waits_for_no_lost_packet(server: ServerProcess, segment: Segment) -> None:
+    spent = []
+    for _ in range(3):
+        began = time.monotonic()
+        with connected(server, segment) as connector, reading(connector) as core:
+            read(core, np.arange(10))
+            spent.append(time.monotonic() - began)
+    # A first packet that came before the lock was open is repeated after a second.
+    assert min(spent) < 0.9
 
 
 def test_the_secret_is_on_no_command_line(server: ServerProcess) -> None:

@@ -58,11 +58,17 @@ class UcxTest : public testing::TestWithParam<std::size_t> {
         .worker = kLoopback, .in_flight_bytes = in_flight, .on_lost = [lost](PartId, const std::string& why) {
           if (lost != nullptr) lost->add(why);
         }});
+    meet(*client, session);
     server_->admit(session, kToken, client->address());
     server_->grant(session, 3, region_);
     client->connect(kPeer, server_->address(), session, kToken);
     client->open(kPeer, 3, kRows, row_bytes_);
     return client;
+  }
+  // What the door does first.
+  void meet(Ucx& client, std::uint64_t session) {
+    server_->let_in(session, client.hosts());
+    client.let_in(kPeer, server_->hosts());
   }
   // Gathers rows of `count` random numbers and compares every byte.
   void gather(Ucx& from, Ticket ticket, std::size_t count, Sink& sink, const std::shared_ptr<Sink>& shared) {
@@ -113,6 +119,7 @@ TEST_P(UcxTest, ClientsAtOnceAreAllServed) {
 
 TEST_P(UcxTest, AForgedTokenIsNotAnswered) {
   Ucx forger(Ucx::Config{.worker = kLoopback, .on_lost = nullptr});
+  meet(forger, 1);
   server_->admit(1, kToken, forger.address());
   server_->grant(1, 3, region_);
   wire::Token wrong = kToken;
@@ -154,6 +161,7 @@ TEST_P(UcxTest, ADismissedSessionGetsNothingAndANewOneServesAgain) {
   EXPECT_EQ(out, std::vector<std::byte>(row_bytes_, std::byte{0x11}));
   EXPECT_FALSE(from->connected(kPeer));
   EXPECT_FALSE(from->reach(kPeer, 3, row_bytes_).possible);
+  meet(*from, 2);
   server_->admit(2, kToken, from->address());
   server_->grant(2, 3, region_);
   from->connect(kPeer, server_->address(), 2, kToken);
@@ -248,6 +256,8 @@ TEST(Ucx, WhatIsNoAddressIsRefused) {
 TEST(Ucx, ATicketInUseFails) {
   Ucx transport({.worker = kLoopback, .on_lost = nullptr});
   FeatureServer server({.worker = kLoopback});
+  server.let_in(1, transport.hosts());
+  transport.let_in(kPeer, server.hosts());
   server.admit(1, {}, transport.address());
   transport.connect(kPeer, server.address(), 1, {});
   transport.open(kPeer, 3, 1, 1);
