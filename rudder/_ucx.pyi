@@ -6,8 +6,6 @@ Threads: every method may be called from any thread, and gives the GIL up while 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rudder._core import Transport
 
 def library_version() -> str:
@@ -92,12 +90,10 @@ class UcxTransport(Transport):
         tls: str = "",
         in_flight_bytes: int = ...,
         chunk_bytes: int = ...,
-        on_lost: Callable[[int, str], None] | None = None,
     ) -> None:
         """``in_flight_bytes``: rows asked for and not yet here, for each peer.
 
-        ``on_lost(peer, why)`` is called on the transport's thread when a connection is lost; it must not
-        wait. Raises ConfigError, TransportError.
+        Raises ConfigError, TransportError.
         """
 
     @property
@@ -128,5 +124,11 @@ class UcxTransport(Transport):
         """Fail the gathers under way and refuse later ones until the next `connect`."""
 
     def connected(self, peer: int) -> bool: ...
+    def next_loss(self) -> tuple[int, str] | None:
+        """Wait until a connection is lost: (peer, why). None once the transport is closed.
+
+        One thread waits for the losses of all peers; each is told once.
+        """
+
     def stats(self) -> dict[str, int]:
         """Totals: "requests", "rows", "bytes", "errors", "in_flight_bytes" (now)."""

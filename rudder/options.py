@@ -52,8 +52,9 @@ class Options:
     agent_model: str | os.PathLike[str] | None = None
     #: Put the default plan back where a shadow of the run says that the controller's plans are slower.
     guard: bool = True
-    #: Seconds until a fetch that got no answer fails (and the fallback transport is tried, where there is
-    #: one).
+    #: Seconds until a fetch that got no answer fails. Where there are fallback transports, each gets an
+    #: equal share of what is left when its turn comes; giving up one of them in the midst of rows may take
+    #: up to a second on top.
     deadline: float = 30.0
     #: Bound on fetched rows that wait for their minibatch, in bytes or as text ("256MiB").
     staging: int | str = "256MiB"

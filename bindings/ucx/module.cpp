@@ -1,15 +1,19 @@
 // rudder._ucx: the ucx transport and the feature server. A module of its own, so that rudder._core imports
 // where UCX is absent. Its Python face is described in rudder/_ucx.pyi.
-#include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/error.h"
 #include "register.h"
@@ -41,35 +45,49 @@ rudder::wire::Token token_of(const std::string& bytes) {
   return token;
 }
 
-// Its thread may call into Python, and its end waits for that thread.
+// Its end waits for threads, one of which may be about to take the GIL.
 template <class T>
 std::shared_ptr<T> without_gil_at_the_end(std::unique_ptr<T> object) {
-  return {object.release(), [](T* last) {
+  return {object.release(), [process = getpid()](T* last) {
+            if (getpid() != process) return;  // a forked child, where the threads are not
             if (PyGILState_Check() == 0) return delete last;
             const py::gil_scoped_release release;
             delete last;
           }};
 }
 
-using OnLost = std::function<void(PartId, const std::string&)>;
-
-OnLost lost_through(const py::object& callback) {
-  if (callback.is_none()) return nullptr;
-  // Dropped on any thread, also while the interpreter goes down: then leaked on purpose.
-  const std::shared_ptr<py::object> kept(new py::object(callback), [](py::object* last) {
-    if (Py_IsInitialized() == 0) return;
-    const py::gil_scoped_acquire gil;
-    delete last;
-  });
-  return [kept](PartId peer, const std::string& why) {
-    if (Py_IsInitialized() == 0) return;
-    const py::gil_scoped_acquire gil;
-    try {
-      (*kept)(rudder::value(peer), why);
-    } catch (py::error_already_set& error) {
-      error.discard_as_unraisable("rudder._ucx: on_lost");
+// What is open when the interpreter ends is closed first: UCX's own end must not meet a thread that still
+// calls it. Not in a forked child, where the threads are not.
+class OpenOnes {
+ public:
+  template <class T>
+  std::shared_ptr<T> remember(std::shared_ptr<T> object) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(closers_, [](const auto& closer) { return closer.first.expired(); });
+    closers_.emplace_back(object, [raw = object.get()] { raw->close(); });
+    return object;
+  }
+  void close_all() {
+    if (getpid() != process_) return;
+    const py::gil_scoped_release release;
+    std::vector<std::pair<std::weak_ptr<void>, std::function<void()>>> closers;
+    {
+      const std::lock_guard lock(mutex_);
+      closers.swap(closers_);
     }
-  };
+    for (const auto& [object, close] : closers)
+      if (const auto alive = object.lock()) close();
+  }
+
+ private:
+  const pid_t process_ = getpid();
+  std::mutex mutex_;
+  std::vector<std::pair<std::weak_ptr<void>, std::function<void()>>> closers_;
+};
+
+OpenOnes& open_ones() {
+  static auto& ones = *new OpenOnes;  // outlives every object
+  return ones;
 }
 
 void register_server(py::module_& m) {
@@ -85,7 +103,7 @@ void register_server(py::module_& m) {
                  .staging_bytes = staging_bytes,
                  .chunk_bytes = chunk_bytes,
                  .stall = std::chrono::nanoseconds(static_cast<std::int64_t>(stall_s * 1e9))};
-             return without_gil_at_the_end(std::make_unique<FeatureServer>(config));
+             return open_ones().remember(without_gil_at_the_end(std::make_unique<FeatureServer>(config)));
            }),
            py::kw_only(), py::arg("devices") = "", py::arg("tls") = "", py::arg("threads") = defaults.threads,
            py::arg("staging_bytes") = defaults.staging_bytes, py::arg("chunk_bytes") = defaults.chunk_bytes,
@@ -137,17 +155,16 @@ void register_transport(py::module_& m) {
   const Ucx::Config defaults;
   py::class_<Ucx, rudder::Transport, std::shared_ptr<Ucx>>(m, "UcxTransport")
       .def(py::init([](std::string devices, std::string tls, std::size_t in_flight_bytes,
-                       std::size_t chunk_bytes, const py::object& on_lost) {
+                       std::size_t chunk_bytes) {
              Ucx::Config config{.worker = {std::move(devices), std::move(tls)},
                                 .in_flight_bytes = in_flight_bytes,
-                                .chunk_bytes = chunk_bytes,
-                                .on_lost = lost_through(on_lost)};
+                                .chunk_bytes = chunk_bytes};
              const py::gil_scoped_release release;
-             return without_gil_at_the_end(std::make_unique<Ucx>(std::move(config)));
+             return open_ones().remember(without_gil_at_the_end(std::make_unique<Ucx>(std::move(config))));
            }),
            py::kw_only(), py::arg("devices") = "", py::arg("tls") = "",
            py::arg("in_flight_bytes") = defaults.in_flight_bytes,
-           py::arg("chunk_bytes") = defaults.chunk_bytes, py::arg("on_lost") = py::none())
+           py::arg("chunk_bytes") = defaults.chunk_bytes)
       .def_property_readonly("address", [](const Ucx& self) { return as_bytes(self.address()); })
       .def_property_readonly("hosts", &Ucx::hosts)
       .def_property_readonly("why_open", &Ucx::why_open)
@@ -183,6 +200,16 @@ void register_transport(py::module_& m) {
           "connected",
           [](const Ucx& self, std::int32_t peer) { return self.connected(static_cast<PartId>(peer)); },
           py::arg("peer"))
+      .def("next_loss",
+           [](Ucx& self) -> std::optional<std::pair<std::int32_t, std::string>> {
+             std::optional<Ucx::Loss> loss;
+             {
+               const py::gil_scoped_release release;
+               loss = self.next_loss();
+             }
+             if (!loss) return {};
+             return std::pair(rudder::value(loss->peer), loss->why);
+           })
       .def("stats", [](const Ucx& self) {
         const auto stats = self.stats();
         py::dict all;
@@ -208,4 +235,6 @@ PYBIND11_MODULE(_ucx, m) {
   });
   register_server(m);
   register_transport(m);
+  open_ones();
+  py::module_::import("atexit").attr("register")(py::cpp_function([] { open_ones().close_all(); }));
 }

@@ -107,49 +107,63 @@ void FetchEngine::progress() {
     for (Inbox::Order& order : mail.orders) {
       fetches_.emplace(order.id, Fetch{});
       climb(order.gathers);
-      start(order.id, std::move(order.gathers), Grouping::kByTransport);
+      start(order.id, std::move(order.gathers), Grouping::kByTransport, deadline_);
     }
     const auto now = Clock::now();
-    std::vector<Ticket> late;
-    for (const auto& [ticket, attempt] : attempts_)
-      if (attempt.due <= now) late.push_back(ticket);
-    for (const Ticket ticket : late) {
-      const auto node = attempts_.extract(ticket);
-      if (node.empty()) continue;  // its fetch failed meanwhile
-      Attempt& attempt = node.mapped();
-      attempt.transport->cancel(ticket);
+    for (Attempt& attempt : withdraw([now](const Attempt& each) { return each.due <= now; })) {
+      if (!fetches_.contains(attempt.fetch)) continue;  // it failed meanwhile
       const std::string name = attempt.transport->name();
       demote(std::move(attempt), ErrorCode::kDeadline, name + " did not answer within the deadline");
     }
   }
-  for (const auto& [ticket, attempt] : attempts_) attempt.transport->cancel(ticket);
-  attempts_.clear();
+  withdraw([](const Attempt&) { return true; });
 }
 
-void FetchEngine::start(FetchId id, std::vector<Gather> gathers, Grouping grouping) {
+std::vector<FetchEngine::Attempt> FetchEngine::withdraw(const std::function<bool(const Attempt&)>& which) {
+  std::vector<Attempt> taken;
+  std::map<std::shared_ptr<Transport>, std::vector<Ticket>> tickets;
+  for (auto it = attempts_.begin(); it != attempts_.end();) {
+    if (!which(it->second)) {
+      ++it;
+      continue;
+    }
+    tickets[it->second.transport].push_back(it->first);
+    taken.push_back(std::move(it->second));
+    it = attempts_.erase(it);
+  }
+  for (const auto& [transport, late] : tickets) transport->cancel_all(late);
+  return taken;
+}
+
+void FetchEngine::start(FetchId id, std::vector<Gather> gathers, Grouping grouping,
+                        std::chrono::nanoseconds budget) {
   // By transport where one call serves several peers; elsewhere by partition, so that a peer which does not
   // answer is the only one to be blamed.
-  std::vector<std::pair<std::shared_ptr<Transport>, std::vector<Gather>>> groups;
-  std::chrono::nanoseconds deadline;
+  struct Group {
+    std::shared_ptr<Transport> transport;
+    std::vector<Gather> gathers;
+    std::size_t routes = 1;  // this one, and those that may have to follow
+  };
+  std::vector<Group> groups;
   {
     const std::lock_guard lock(ladders_mutex_);
-    deadline = deadline_;
     for (Gather& gather : gathers) {
-      const auto part = static_cast<std::size_t>(value(gather.peer));
-      const auto& transport = ladders_[part].routes[ladders_[part].now];
-      auto group =
-          std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == transport; });
+      const Ladder& ladder = ladders_[static_cast<std::size_t>(value(gather.peer))];
+      const auto& transport = ladder.routes[ladder.now];
+      auto group = std::ranges::find(groups, transport, &Group::transport);
       if (group == groups.end() || grouping == Grouping::kByPartition || !transport->merges_peers())
-        group = groups.insert(groups.end(), {transport, {}});
-      group->second.push_back(std::move(gather));
+        group = groups.insert(groups.end(), Group{transport, {}});
+      group->routes = std::max(group->routes, ladder.routes.size() - ladder.now);
+      group->gathers.push_back(std::move(gather));
     }
   }
   Fetch& fetch = fetches_.at(id);
   fetch.open += groups.size();
-  const auto due = Clock::now() + deadline;
-  for (auto& [transport, group] : groups) {
+  const auto now = Clock::now();
+  for (auto& [transport, group, routes] : groups) {
     const Ticket ticket = tickets.fetch_add(1, std::memory_order_relaxed);
-    attempts_.emplace(ticket, Attempt{id, transport, group, due});
+    const auto due = now + budget / static_cast<std::int64_t>(routes);
+    attempts_.emplace(ticket, Attempt{id, transport, group, now, due, budget});
     transport->submit(ticket, std::move(group), inbox_);
   }
 }
@@ -171,10 +185,12 @@ void FetchEngine::settle(Ticket ticket, const Completion& completion) {
 }
 
 void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why) {
+  // What its cancelling took is not taken from those that follow: they could not answer at all otherwise.
+  const auto left = attempt.budget - (std::min(Clock::now(), attempt.due) - attempt.began);
   if (code == ErrorCode::kTransport && attempt.gathers.size() > 1) {
     // One of several peers failed. Asked one by one, the others answer, and the error names the right one.
     --fetches_.at(attempt.fetch).open;
-    start(attempt.fetch, std::move(attempt.gathers), Grouping::kByPartition);
+    start(attempt.fetch, std::move(attempt.gathers), Grouping::kByPartition, left);
     return;
   }
   std::string who;
@@ -214,7 +230,7 @@ void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why
     return;
   }
   --fetches_.at(attempt.fetch).open;
-  start(attempt.fetch, std::move(attempt.gathers), Grouping::kByTransport);
+  start(attempt.fetch, std::move(attempt.gathers), Grouping::kByTransport, left);
 }
 
 void FetchEngine::climb(const std::vector<Gather>& gathers) {
@@ -232,14 +248,7 @@ void FetchEngine::climb(const std::vector<Gather>& gathers) {
 }
 
 void FetchEngine::fail(FetchId id, FailurePtr error) {
-  for (auto it = attempts_.begin(); it != attempts_.end();) {
-    if (it->second.fetch == id) {
-      it->second.transport->cancel(it->first);
-      it = attempts_.erase(it);
-    } else {
-      ++it;
-    }
-  }
+  withdraw([id](const Attempt& each) { return each.fetch == id; });
   fetches_.erase(id);
   done_(id, std::move(error));
 }

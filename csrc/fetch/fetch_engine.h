@@ -30,7 +30,9 @@ struct FetchConfig {
   std::size_t row_bytes = 0;
   std::vector<std::int64_t> part_starts;  // partition p owns ids [starts[p], starts[p+1])
   std::vector<std::vector<std::shared_ptr<Transport>>> routes;  // by partition, best first
-  std::chrono::nanoseconds deadline{std::chrono::seconds(30)};  // of one transport's attempt
+  // Of a fetch, on all routes: each gets an equal share of what is left when its turn comes. The time that a
+  // transport takes to cancel a late attempt (a second at most) comes on top.
+  std::chrono::nanoseconds deadline{std::chrono::seconds(30)};
   // Before a route that failed is tried again; after a missed deadline at least twice that deadline.
   std::chrono::nanoseconds pause{std::chrono::seconds(5)};
 };
@@ -72,7 +74,8 @@ class FetchEngine {
     FetchId fetch;
     std::shared_ptr<Transport> transport;
     std::vector<Gather> gathers;
-    Clock::time_point due;
+    Clock::time_point began, due;
+    std::chrono::nanoseconds budget;  // of its fetch, when it began
   };
   enum class Grouping { kByTransport, kByPartition };
   struct Ladder {
@@ -84,10 +87,13 @@ class FetchEngine {
   };
 
   void progress();
-  void start(FetchId id, std::vector<Gather> gathers, Grouping grouping);
+  // `budget`: time that is left for the gathers, on all routes together.
+  void start(FetchId id, std::vector<Gather> gathers, Grouping grouping, std::chrono::nanoseconds budget);
   void settle(Ticket ticket, const Completion& completion);
   void demote(Attempt attempt, ErrorCode code, const std::string& why);
   void fail(FetchId id, FailurePtr error);
+  // Takes the attempts off and cancels them, those of a transport together.
+  std::vector<Attempt> withdraw(const std::function<bool(const Attempt&)>& which);
   // Goes back to better routes where they reach the partitions again. For new fetches only: one that has just
   // failed on a route must not meet it twice.
   void climb(const std::vector<Gather>& gathers);

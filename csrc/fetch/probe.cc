@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <numeric>
 #include <utility>
 
 namespace rudder {
@@ -118,7 +119,9 @@ ProbeResult TransportProbe::run(std::span<const std::int64_t> rows, std::size_t 
 }
 
 void TransportProbe::give_up(Ticket first, Ticket last, ErrorCode code, const std::string& why) {
-  for (Ticket ticket = first; ticket < last; ++ticket) config_.transport->cancel(ticket);
+  std::vector<Ticket> all(last - first);
+  std::iota(all.begin(), all.end(), first);
+  config_.transport->cancel_all(all);
   throw FetchError(code, config_.transport->name() + ": " + why, value(config_.peers.front()), {});
 }
 

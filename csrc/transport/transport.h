@@ -67,6 +67,10 @@ class Transport {
   // After it returns nothing is written to the ticket's destinations any more, and no completion comes that
   // had not come before. Unknown tickets are ignored.
   virtual void cancel(Ticket ticket) = 0;
+  // The same for several at once: what has to be waited for is waited for together.
+  virtual void cancel_all(std::span<const Ticket> tickets) {
+    for (const Ticket ticket : tickets) cancel(ticket);
+  }
 
   // Cancels everything. Submitting afterwards completes as failed. Idempotent.
   virtual void close() = 0;

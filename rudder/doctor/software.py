@@ -61,8 +61,8 @@ def dgl() -> Check:
         return Check("dgl", Status.FAILED, f"installed, but it cannot be imported: {error}", advice)
 
 
-# Of the UCX that Rudder would load: why it cannot be used, or [version, file, plug-ins, RDMA ports, why its own
-# TCP ports cannot be locked].
+# Of the UCX that Rudder would load: why it cannot be used, or [version, file, plug-ins, RDMA ports, why its
+# own TCP ports cannot be locked].
 _UCX = """
 import json
 from rudder import ucx

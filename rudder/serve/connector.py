@@ -10,7 +10,6 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -52,20 +51,16 @@ class Connector:
         compiled = ucx.load()
         devices = ucx.devices(servers[own][0]) if own is not None else ""
         self._closed = threading.Event()
-        # Weakly: the transport holds the function, and the garbage collector cannot see that it does.
-        lost = weakref.WeakMethod(self._on_lost)
-
-        def on_lost(part: int, why: str) -> None:
-            call = lost()
-            if call is not None:
-                call(part, why)
-
         #: The transport that reaches every table opened here.
-        self.transport: UcxTransport = compiled.UcxTransport(devices=devices, on_lost=on_lost)
+        self.transport: UcxTransport = compiled.UcxTransport(devices=devices)
         ucx.tell_if_open(self.transport.why_open)
         self._peers = [
             _Peer(part, place, self.transport, secret, self._closed) for part, place in enumerate(servers)
         ]
+        self._losses = threading.Thread(
+            target=_tell, args=(self.transport, self._peers), name="rudder-ucx-losses", daemon=True
+        )
+        self._losses.start()
         lifetime.register_connection(self)
 
     def open(self, part: int, table: int, name: str, rows: int, row_bytes: int) -> None:
@@ -86,9 +81,14 @@ class Connector:
         for peer in self._peers:
             peer.close()
         self.transport.close()
+        self._losses.join(_END_S)
 
-    def _on_lost(self, part: int, why: str) -> None:
-        self._peers[part].lost(why)
+
+def _tell(transport: UcxTransport, peers: Sequence[_Peer]) -> None:
+    """Have each peer know of the loss of its connection, until the transport is closed."""
+    while (loss := transport.next_loss()) is not None:
+        part, why = loss
+        peers[part].lost(why)
 
 
 class _Peer:
@@ -122,7 +122,8 @@ class _Peer:
             self._tables[table] = what
 
     def lost(self, why: str) -> None:
-        # On the transport's thread: no waiting for the lock, which an attempt to enter may hold for seconds.
+        # The other peers' losses come by the same thread: no waiting for the lock, which an attempt to enter
+        # may hold for seconds.
         self._why = why
         client = self._client
         if client is not None:

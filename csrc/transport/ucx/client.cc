@@ -76,27 +76,41 @@ void Ucx::Impl::submit(Ticket ticket, std::vector<Gather> gathers, std::shared_p
     job->sink->complete({ticket, CompletionStatus::kFailed, "the ucx transport is closed"});
 }
 
-void Ucx::Impl::cancel(Ticket ticket) {
-  const Latch latch = std::make_shared<std::promise<void>>();
-  const auto ended = latch->get_future();
-  const bool posted = worker_.post([this, ticket, latch] {
-    const auto it = jobs_.find(ticket);
-    if (it == jobs_.end()) return latch->set_value();
-    const JobPtr job = it->second;
-    job->cancels.push_back(latch);
-    job->cancel_due = Clock::now() + kCancelTime;
-    end(job, {});
+void Ucx::Impl::cancel_all(std::span<const Ticket> tickets) {
+  const auto latch = std::make_shared<std::latch>(static_cast<std::ptrdiff_t>(tickets.size()));
+  const bool posted = worker_.post([this, latch, all = std::vector(tickets.begin(), tickets.end())] {
+    for (const Ticket ticket : all) {
+      const auto it = jobs_.find(ticket);
+      if (it == jobs_.end()) {
+        latch->count_down();
+        continue;
+      }
+      const JobPtr job = it->second;
+      job->cancels.push_back(latch);
+      job->cancel_due = Clock::now() + kCancelTime;
+      end(job, {});
+    }
   });
   if (posted)
-    ended.wait();
+    latch->wait();
   else
     worker_.stop(nullptr);  // when it has stopped, nothing is written any more
+}
+
+std::optional<Ucx::Loss> Ucx::Impl::next_loss() {
+  std::unique_lock lock(mutex_);
+  lost_.wait(lock, [this] { return closed_ || !losses_.empty(); });
+  if (losses_.empty()) return {};
+  Loss loss = std::move(losses_.front());
+  losses_.pop_front();
+  return loss;
 }
 
 void Ucx::Impl::close() {
   {
     const std::lock_guard lock(mutex_);
     closed_ = true;
+    lost_.notify_all();
   }
   worker_.stop([this] {
     for (auto& [number, peer] : peers_) lose(number, "is closed", false);
@@ -135,7 +149,8 @@ Transport::Reach Ucx::reach(PartId peer, TableId table, std::size_t row_bytes) c
 void Ucx::submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) {
   impl_->submit(ticket, std::move(gathers), std::move(sink));
 }
-void Ucx::cancel(Ticket ticket) { impl_->cancel(ticket); }
+void Ucx::cancel_all(std::span<const Ticket> tickets) { impl_->cancel_all(tickets); }
+std::optional<Ucx::Loss> Ucx::next_loss() { return impl_->next_loss(); }
 void Ucx::close() { impl_->close(); }
 
 }  // namespace rudder

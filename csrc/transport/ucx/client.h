@@ -8,9 +8,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,8 +26,11 @@ class Ucx final : public Transport {
     ucx::WorkerConfig worker;
     std::size_t in_flight_bytes = std::size_t{16} << 20;  // asked for and not yet here, for each peer
     std::size_t chunk_bytes = std::size_t{512} << 10;     // at most what the servers' chunks hold
-    // Called on the transport's thread when a connection is lost; must not block or call back.
-    std::function<void(PartId peer, const std::string& why)> on_lost;
+  };
+  // A connection that was lost, and not by `disconnect` or `close`.
+  struct Loss {
+    PartId peer{};
+    std::string why;
   };
   struct Stats {
     std::uint64_t requests = 0, rows = 0, bytes = 0, errors = 0;
@@ -56,17 +58,20 @@ class Ucx final : public Transport {
   // The server has granted the table to the session. Throws Error(kState) for a peer not connected,
   // Error(kConfig) for rows that do not fit a chunk.
   void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes);
-  // Fails the gathers under way; later ones are refused until the next connect. `on_lost` is not called.
+  // Fails the gathers under way; later ones are refused until the next connect.
   void disconnect(PartId peer, const std::string& why);
   bool connected(PartId peer) const;
+  // Waits until a connection is lost; nothing once the transport is closed. Each loss is told once.
+  std::optional<Loss> next_loss();
   Stats stats() const;
 
   std::string name() const override { return "ucx"; }
   Reach reach(PartId peer, TableId table, std::size_t row_bytes) const override;
   void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) override;
-  // Waits for chunks of the ticket that are arriving. Where they do not end within a second the connection is
-  // given up, since UCX cannot take back a destination otherwise.
-  void cancel(Ticket ticket) override;
+  // Waits for rows of the tickets that are arriving. Where they do not end within a second, of all tickets
+  // together, their connections are given up, since UCX cannot take back a destination otherwise.
+  void cancel(Ticket ticket) override { cancel_all({&ticket, 1}); }
+  void cancel_all(std::span<const Ticket> tickets) override;
   // What is under way completes as failed.
   void close() override;
 

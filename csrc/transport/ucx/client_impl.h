@@ -3,8 +3,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <deque>
-#include <future>
+#include <latch>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,7 +25,7 @@ namespace rudder {
 class Ucx::Impl {
  public:
   using Clock = ucx::Worker::Clock;
-  using Latch = std::shared_ptr<std::promise<void>>;
+  using Latch = std::shared_ptr<std::latch>;
   // How long a cancelled chunk that is arriving may take to end.
   static constexpr auto kCancelTime = std::chrono::seconds(1);
 
@@ -47,7 +49,8 @@ class Ucx::Impl {
   Stats stats() const;
   Reach reach(PartId peer, TableId table, std::size_t row_bytes) const;
   void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink);
-  void cancel(Ticket ticket);
+  void cancel_all(std::span<const Ticket> tickets);
+  std::optional<Loss> next_loss();
   void close();
 
  private:
@@ -136,6 +139,8 @@ class Ucx::Impl {
   mutable std::mutex mutex_;
   std::map<PartId, Face> faces_;
   bool closed_ = false;
+  std::deque<Loss> losses_;
+  std::condition_variable lost_;
   std::mutex ending_;  // one close at a time settles what is left
 
   ucx::Worker worker_;  // the last member: its thread uses the others

@@ -262,7 +262,7 @@ void Ucx::Impl::settle(const JobPtr& job) {
   jobs_.erase(job->ticket);
   const auto sink = std::exchange(job->sink, nullptr);
   const auto cancels = std::exchange(job->cancels, {});
-  for (const Latch& latch : cancels) latch->set_value();
+  for (const Latch& latch : cancels) latch->count_down();
   if (!sink || !cancels.empty()) return;
   if (!job->over && job->open > 0) job->why = "the ucx transport was closed";
   const auto status = job->why.empty() ? CompletionStatus::kDone : CompletionStatus::kFailed;
@@ -295,7 +295,10 @@ void Ucx::Impl::lose(PartId number, const std::string& why, bool tell) {
   for (const std::uint64_t id : unanswered) answered(id, message);
   for (const Piece& piece : std::exchange(peer.queue, {}))
     if (!piece.job->over) end(piece.job, message);
-  if (tell && config_.on_lost) config_.on_lost(number, why);
+  if (!tell) return;
+  const std::lock_guard lock(mutex_);
+  losses_.push_back({number, why});
+  lost_.notify_all();
 }
 
 }  // namespace rudder

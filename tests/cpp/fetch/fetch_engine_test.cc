@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <map>
@@ -122,6 +123,51 @@ TEST_F(FetchEngineTest, AStalledTransportMeetsTheDeadline) {
   fetcher->fetch(1, gathers());
   EXPECT_EQ(wait(1), nullptr);
   EXPECT_TRUE(arrived());
+}
+
+TEST_F(FetchEngineTest, AllRoutesTogetherKeepTheDeadline) {
+  best_->inject({.stall = true});
+  fallback_->inject({.stall = true});
+  constexpr auto kDeadline = std::chrono::milliseconds(400);
+  const auto fetcher = engine(true, kDeadline);
+  const auto began = std::chrono::steady_clock::now();
+  fetcher->fetch(1, gathers());
+  const FailurePtr error = wait(1);
+  const auto took = std::chrono::steady_clock::now() - began;
+  ASSERT_NE(error, nullptr);
+  EXPECT_EQ(error->code, ErrorCode::kDeadline);
+  EXPECT_GE(took, kDeadline);
+  EXPECT_LT(took, kDeadline * 7 / 4);  // each its own deadline would be twice
+  EXPECT_TRUE(fetcher->routes()[1].fallback);
+}
+
+TEST_F(FetchEngineTest, TheLateAttemptsOfATransportAreCancelledTogether) {
+  class Together final : public Transport {
+   public:
+    std::string name() const override { return "together"; }
+    Reach reach(PartId, TableId, std::size_t) const override { return {}; }
+    void submit(Ticket, std::vector<Gather>, std::shared_ptr<CompletionSink>) override {}
+    void cancel(Ticket) override { ADD_FAILURE() << "one by one"; }
+    void cancel_all(std::span<const Ticket> tickets) override { calls.push_back(tickets.size()); }
+    void close() override {}
+    std::vector<std::size_t> calls;
+  };
+  const auto silent = std::make_shared<Together>();
+  FetchEngine fetcher({.table = 0,
+                       .row_bytes = kRowBytes,
+                       .part_starts = {0, 50, 100, 150},
+                       .routes = {{}, {silent, fallback_}, {silent, fallback_}},
+                       .deadline = std::chrono::milliseconds(40)},
+                      [this](FetchEngine::FetchId id, FailurePtr error) {
+                        const std::lock_guard lock(mutex_);
+                        done_[id] = error;
+                        changed_.notify_all();
+                      });
+  fetcher.fetch(1, gathers());
+  EXPECT_EQ(wait(1), nullptr);
+  EXPECT_TRUE(arrived());
+  fetcher.close();
+  EXPECT_EQ(silent->calls, std::vector<std::size_t>{2});
 }
 
 TEST_F(FetchEngineTest, WithoutAFallbackTheErrorNamesPartitionAndIds) {

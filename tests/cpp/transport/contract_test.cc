@@ -107,7 +107,7 @@ std::unique_ptr<Served> callback() {
 #ifdef RUDDER_HAVE_UCX
 std::unique_ptr<Served> ucx() {
   auto served = std::make_unique<Served>();
-  auto transport = std::make_unique<Ucx>(Ucx::Config{.worker = {"lo", "tcp"}, .on_lost = nullptr});
+  auto transport = std::make_unique<Ucx>(Ucx::Config{.worker = {"lo", "tcp"}});
   for (const PartId peer : {kPeer, kOther}) {
     const auto server = std::make_shared<FeatureServer>(FeatureServer::Config{.worker = {"lo", "tcp"}});
     served->servers.push_back(server);
@@ -187,6 +187,24 @@ TEST_P(TransportContract, CancellingWhatIsUnknownIsHarmless) {
   std::vector<std::byte> out(kRowBytes);
   served_->transport->submit(1, {{kPeer, 3, {0}, kRowBytes, out.data()}}, sink_);
   EXPECT_EQ(sink_->wait(1).status, CompletionStatus::kDone);
+}
+
+TEST_P(TransportContract, SeveralAreCancelledTogether) {
+  std::vector<std::byte> out(10 * kRowBytes);
+  std::vector<Ticket> tickets{999};
+  for (Ticket ticket = 1; ticket <= 10; ++ticket) {
+    served_->transport->submit(ticket, {{kPeer, 3, {0}, kRowBytes, out.data() + (ticket - 1) * kRowBytes}},
+                               sink_);
+    tickets.push_back(ticket);
+  }
+  served_->transport->cancel_all(tickets);
+  const auto completions = sink_->completions();
+  const auto before = out;
+  std::vector<std::byte> other(kRowBytes);
+  served_->transport->submit(11, {{kPeer, 3, {1}, kRowBytes, other.data()}}, sink_);
+  EXPECT_EQ(sink_->wait(11).status, CompletionStatus::kDone);
+  EXPECT_EQ(sink_->completions(), completions + 1);
+  EXPECT_EQ(out, before);
 }
 
 TEST_P(TransportContract, SaysWhatItReaches) {

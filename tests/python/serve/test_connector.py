@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -67,8 +67,9 @@ class Transport:
     hosts = ("10.0.0.7",)
     why_open = ""
 
-    def __init__(self, *, devices: str, on_lost: Callable[[int, str], None]) -> None:
-        self.devices, self.on_lost = devices, on_lost
+    def __init__(self, *, devices: str) -> None:
+        self.devices = devices
+        self.losses: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()
         self.told: queue.SimpleQueue[tuple] = queue.SimpleQueue()
 
     def let_in(self, peer: int, hosts: list[str]) -> None:
@@ -84,8 +85,12 @@ class Transport:
     def disconnect(self, peer: int, why: str) -> None:
         self.told.put(("disconnect", peer, why))
 
+    def next_loss(self) -> tuple[int, str] | None:
+        return self.losses.get()
+
     def close(self) -> None:
         self.told.put(("close",))
+        self.losses.put(None)
 
     def hears(self) -> tuple:
         return self.told.get(timeout=10)
@@ -208,7 +213,7 @@ def test_a_server_that_comes_back_serves_again(
             connector.open(1, 6, "y", 10, 8)
         servers[1].start()
     else:
-        transport.on_lost(1, "Connection reset by remote peer")
+        transport.losses.put((1, "Connection reset by remote peer"))
         assert transport.hears() == ("disconnect", 1, "Connection reset by remote peer")
     assert [transport.enters(), transport.hears()] == [("connect", 1), ("open", 1, 5, 10, 8)]
     rows = servers[1].rows

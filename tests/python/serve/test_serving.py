@@ -310,6 +310,27 @@ def test_sessions_leave_nothing(segment: Segment) -> None:
         assert me.memory_info().rss - memory < 32 << 20
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        "transport = compiled.UcxTransport(devices='lo', tls='tcp')",
+        "server = compiled.UcxServer(devices='lo', tls='tcp')",
+        "t = compiled.UcxTransport(devices='lo', tls='tcp'); os.fork() or sys.exit()",
+    ],
+)
+def test_what_is_left_open_ends_with_the_interpreter(left: str) -> None:
+    code = f"import os, sys; from rudder import ucx; compiled = ucx.load(); {left}; print('bye')"
+    root = str(Path(rudder.__file__).resolve().parents[1])
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "bye\n", "")
+
+
 def test_settings_that_cannot_work() -> None:
     for wrong in ({"partition": -1}, {"port": -1}, {"threads": 0}):
         with pytest.raises(ConfigError, match="must be at least"):

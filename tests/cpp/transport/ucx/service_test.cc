@@ -21,22 +21,6 @@ const ucx::WorkerConfig kLoopback{"lo", "tcp"};
 constexpr PartId kPeer{1};
 constexpr std::size_t kRows = 5000;
 
-struct Lost {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<std::string> why;
-  void add(const std::string& text) {
-    const std::lock_guard lock(mutex);
-    why.push_back(text);
-    changed.notify_all();
-  }
-  std::string wait() {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return !why.empty(); });
-    return why.front();
-  }
-};
-
 class UcxTest : public testing::TestWithParam<std::size_t> {
  protected:
   static constexpr wire::Token kToken{std::byte{9}, std::byte{8}};
@@ -53,11 +37,8 @@ class UcxTest : public testing::TestWithParam<std::size_t> {
   FeatureServer::RegionId region_ = server_->expose(table_.data(), kRows, row_bytes_);
   std::shared_ptr<Sink> sink_ = std::make_shared<Sink>();
 
-  std::unique_ptr<Ucx> client(std::uint64_t session, Lost* lost = nullptr, std::size_t in_flight = 4 << 20) {
-    auto client = std::make_unique<Ucx>(Ucx::Config{
-        .worker = kLoopback, .in_flight_bytes = in_flight, .on_lost = [lost](PartId, const std::string& why) {
-          if (lost != nullptr) lost->add(why);
-        }});
+  std::unique_ptr<Ucx> client(std::uint64_t session, std::size_t in_flight = 4 << 20) {
+    auto client = std::make_unique<Ucx>(Ucx::Config{.worker = kLoopback, .in_flight_bytes = in_flight});
     meet(*client, session);
     server_->admit(session, kToken, client->address());
     server_->grant(session, 3, region_);
@@ -118,7 +99,7 @@ TEST_P(UcxTest, ClientsAtOnceAreAllServed) {
 }
 
 TEST_P(UcxTest, AForgedTokenIsNotAnswered) {
-  Ucx forger(Ucx::Config{.worker = kLoopback, .on_lost = nullptr});
+  Ucx forger(Ucx::Config{.worker = kLoopback});
   meet(forger, 1);
   server_->admit(1, kToken, forger.address());
   server_->grant(1, 3, region_);
@@ -170,14 +151,13 @@ TEST_P(UcxTest, ADismissedSessionGetsNothingAndANewOneServesAgain) {
 }
 
 TEST_P(UcxTest, AServerThatGoesFailsWhatIsUnderWay) {
-  Lost lost;
-  const auto from = client(1, &lost);
+  const auto from = client(1);
   gather(*from, 1, 10, *sink_, sink_);
   std::vector<std::byte> out(200'000 * row_bytes_);
   std::vector<std::int64_t> rows(200'000, 1);
   from->submit(2, {{kPeer, 3, rows, row_bytes_, out.data()}}, sink_);
   server_.reset();
-  lost.wait();
+  EXPECT_EQ(from->next_loss().value().peer, kPeer);
   const Completion completion = sink_->wait(2);
   if (completion.status == CompletionStatus::kFailed) {
     EXPECT_NE(completion.message.find("partition 1"), std::string::npos) << completion.message;
@@ -225,7 +205,7 @@ TEST_P(UcxTest, NothingIsWrittenAfterCancel) {
 }
 
 TEST_P(UcxTest, ManySmallGathersAtOnceStayWithinTheServersBounds) {
-  const auto from = client(1, nullptr, 1 << 20);
+  const auto from = client(1, 1 << 20);
   constexpr Ticket kTickets = 2000;
   std::vector<std::byte> out(kTickets * row_bytes_);
   for (Ticket ticket = 0; ticket < kTickets; ++ticket)
@@ -253,8 +233,16 @@ TEST(Ucx, WhatIsNoAddressIsRefused) {
   EXPECT_EQ(server.stats().sessions, 0u);
 }
 
+TEST(Ucx, WhoWaitsForALossIsReleasedByTheEnd) {
+  Ucx transport({.worker = kLoopback});
+  std::thread waiting([&] { EXPECT_FALSE(transport.next_loss().has_value()); });
+  transport.close();
+  waiting.join();
+  EXPECT_FALSE(transport.next_loss().has_value());
+}
+
 TEST(Ucx, ATicketInUseFails) {
-  Ucx transport({.worker = kLoopback, .on_lost = nullptr});
+  Ucx transport({.worker = kLoopback});
   FeatureServer server({.worker = kLoopback});
   server.let_in(1, transport.hosts());
   transport.let_in(kPeer, server.hosts());
@@ -272,10 +260,9 @@ TEST(Ucx, ATicketInUseFails) {
 }
 
 TEST(Ucx, SettingsThatCannotWorkAreTypedErrors) {
-  EXPECT_THROW(Ucx({.worker = {"no-such-device0", "tcp"}, .on_lost = nullptr}), Error);
-  EXPECT_THROW(Ucx({.worker = kLoopback, .in_flight_bytes = 10, .chunk_bytes = 20, .on_lost = nullptr}),
-               Error);
-  Ucx transport({.worker = kLoopback, .chunk_bytes = 1024, .on_lost = nullptr});
+  EXPECT_THROW(Ucx({.worker = {"no-such-device0", "tcp"}}), Error);
+  EXPECT_THROW(Ucx({.worker = kLoopback, .in_flight_bytes = 10, .chunk_bytes = 20}), Error);
+  Ucx transport({.worker = kLoopback, .chunk_bytes = 1024});
   EXPECT_THROW(transport.open(kPeer, 1, 1, 1), Error);  // not connected
   EXPECT_THROW(transport.open(kPeer, 1, 1, 2048), Error);
   FeatureServer server({.worker = kLoopback, .chunk_bytes = 1024});
