@@ -36,8 +36,9 @@ def serve(
     """Serve the features of one partition, straight from the DGL server's shared memory, until SIGTERM.
 
     The job's secret comes from RUDDER_SECRET, or from the file of mode 0600 that RUDDER_SECRET_FILE names.
-    Trainers find the servers by RUDDER_FEATURE_SERVERS=host:port,... in the order of partitions. `rudder
-    launch` does all of this by itself.
+    Trainers find the servers by RUDDER_FEATURE_SERVERS: host:port,... in the order of partitions, or a
+    folder in which the address file of partition 0 is named 0, and so on. `rudder launch` does all of this
+    by itself.
     """
     logging.basicConfig(level=logging.WARNING, format="rudder: %(message)s")
     serve_rows(

@@ -143,7 +143,7 @@ class _Trial:
     def _ucx(self) -> Transport:
         from rudder.serve import connector
 
-        servers = connector.shared()
+        servers = connector.shared(self._source.local_part)
         servers.open(self._part, self._table, self._key, self._rows, self._source.row_bytes)
         return servers.transport
 

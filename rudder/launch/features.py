@@ -11,7 +11,7 @@ from pathlib import Path
 import rudder.serve
 from rudder import ucx
 from rudder.launch.plan import Host, Job, Process
-from rudder.serve.connector import ENV_SERVERS
+from rudder.serve.places import ENV_SERVERS
 from rudder.serve.secret import ENV_SECRET, new_secret
 
 _log = logging.getLogger("rudder")

@@ -5,6 +5,7 @@
     door                sockets, limits and deadlines around it
     feature_server      what the door opens: sessions and tables of a `UcxServer`
     process             the feature server of one host as a process
+    places              where the servers listen
     client, connector   the trainer's side: one conversation; all servers of a job, and their return
 
 docs/door.md describes the protocol.

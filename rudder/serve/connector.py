@@ -6,17 +6,18 @@ patience that grows, so that one that was restarted serves again without anybody
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rudder import lifetime, ucx
-from rudder.errors import ClosedError, ConfigError, RudderError, TransportError
+from rudder.errors import ClosedError, RudderError, TransportError
 from rudder.serve.client import DoorClient
 from rudder.serve.messages import ipv4
+from rudder.serve.places import ENV_SERVERS, Places, places_of_job
 from rudder.serve.secret import secret_of_job
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("rudder")
 
-ENV_SERVERS = "RUDDER_FEATURE_SERVERS"
 # Between two attempts to reach a lost server: the first is soon, for one that was only restarted; the last
 # keeps a thousand trainers from knocking all the time.
 _FIRST_DELAY_S = 1.0
@@ -35,7 +35,6 @@ _START_TICK_S = 0.1
 
 _END_S = 1.0
 
-Place = tuple[str, int]
 #: Name, rows, bytes of a row.
 _Table = tuple[str, int, int]
 
@@ -43,20 +42,24 @@ _Table = tuple[str, int, int]
 class Connector:
     """Sessions with the feature servers of a job, by partition. Thread-safe."""
 
-    def __init__(self, servers: Sequence[Place], secret: bytes, own: int | None = None) -> None:
+    def __init__(self, servers: Places, secret: bytes, own: int | None = None) -> None:
         """``servers``: (host, port) by partition; ``own``: this host's, whose interface is used.
 
         Nothing is connected before `open`. Raises TransportError where UCX is not usable.
         """
         compiled = ucx.load()
-        devices = ucx.devices(servers[own][0]) if own is not None else ""
+        devices = ""
+        if own is not None:
+            # Where there is no server on this host, UCX chooses.
+            with contextlib.suppress(IndexError, TransportError):
+                devices = ucx.devices(servers[own][0])
+        self._servers, self._secret = servers, secret
         self._closed = threading.Event()
         #: The transport that reaches every table opened here.
         self.transport: UcxTransport = compiled.UcxTransport(devices=devices)
         ucx.tell_if_open(self.transport.why_open)
-        self._peers = [
-            _Peer(part, place, self.transport, secret, self._closed) for part, place in enumerate(servers)
-        ]
+        self._lock = threading.Lock()
+        self._peers: dict[int, _Peer] = {}
         self._losses = threading.Thread(
             target=_tell, args=(self.transport, self._peers), name="rudder-ucx-losses", daemon=True
         )
@@ -67,8 +70,9 @@ class Connector:
         """Make a table of a partition reachable by `transport`. Raises TransportError, ConfigError."""
         if self.closed():
             raise ClosedError("the connections to the feature servers are closed")
-        if part >= len(self._peers):
-            raise TransportError(f"{ENV_SERVERS} names no feature server for partition {part}", part)
+        with self._lock:
+            if part not in self._peers:
+                self._peers[part] = _Peer(part, self._servers, self.transport, self._secret, self._closed)
         self._peers[part].open(table, (name, rows, row_bytes))
 
     def closed(self) -> bool:
@@ -78,13 +82,15 @@ class Connector:
     def close(self) -> None:
         """End every session. Idempotent."""
         self._closed.set()
-        for peer in self._peers:
+        with self._lock:
+            peers = list(self._peers.values())
+        for peer in peers:
             peer.close()
         self.transport.close()
         self._losses.join(_END_S)
 
 
-def _tell(transport: UcxTransport, peers: Sequence[_Peer]) -> None:
+def _tell(transport: UcxTransport, peers: Mapping[int, _Peer]) -> None:
     """Have each peer know of the loss of its connection, until the transport is closed."""
     while (loss := transport.next_loss()) is not None:
         part, why = loss
@@ -95,9 +101,9 @@ class _Peer:
     """One partition's server: away -> entered -> (lost -> entered again)*."""
 
     def __init__(
-        self, part: int, place: Place, transport: UcxTransport, secret: bytes, closed: threading.Event
+        self, part: int, servers: Places, transport: UcxTransport, secret: bytes, closed: threading.Event
     ) -> None:
-        self._part, self._place = part, place
+        self._part, self._servers = part, servers
         self._transport, self._secret, self._closed = transport, secret, closed
         self._lock = threading.Lock()  # guards what follows
         self._client: DoorClient | None = None
@@ -148,7 +154,7 @@ class _Peer:
                 return
             except TransportError as error:
                 # Not up yet, or crowded out by all the others that start.
-                again = isinstance(error.__cause__, ConnectionError)
+                again = isinstance(error.__cause__, (ConnectionError, FileNotFoundError))
                 if not again or time.monotonic() > until or self._closed.wait(_START_TICK_S):
                     self._refused = (time.monotonic(), error)
                     raise
@@ -156,7 +162,12 @@ class _Peer:
     def _enter(self) -> None:
         """A session, with every table that is open here. REQUIRES: locked."""
         transport = self._transport
-        client = DoorClient(*self._place, self._secret, self._part, transport.address, transport.hosts)
+        try:
+            place = self._servers[self._part]
+        except IndexError:
+            named = f"{ENV_SERVERS} names no feature server for partition {self._part}"
+            raise TransportError(named, self._part) from None
+        client = DoorClient(*place, self._secret, self._part, transport.address, transport.hosts)
         try:
             # Known before the transport is: it may lose the server at once.
             self._why, self._client = "", client
@@ -211,30 +222,14 @@ _shared: Connector | None = None
 _sharing = threading.Lock()
 
 
-def shared() -> Connector:
+def shared(own: int) -> Connector:
     """The process's connector to the servers that RUDDER_FEATURE_SERVERS names.
 
-    Raises TransportError, ConfigError where there are none, or UCX is not usable here.
+    ``own``: this host's partition. Raises TransportError, ConfigError where there are none, or UCX is not
+    usable here.
     """
     global _shared
     with _sharing:
         if _shared is None or _shared.closed():
-            named = os.environ.get(ENV_SERVERS)
-            if not named:
-                raise TransportError(f"no feature servers run ({ENV_SERVERS} is not set)")
-            host = os.environ.get("RUDDER_HOST")
-            _shared = Connector(
-                parse_servers(named), secret_of_job(), int(host) if host is not None else None
-            )
+            _shared = Connector(places_of_job(), secret_of_job(), own)
         return _shared
-
-
-def parse_servers(text: str) -> list[Place]:
-    """``host:port,host:port`` by partition. Raises ConfigError."""
-    found = []
-    for item in text.split(","):
-        host, _, port = item.strip().rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
-            raise ConfigError(f"{ENV_SERVERS}: expected host:port, got {item!r}")
-        found.append((host.strip("[]"), int(port)))
-    return found

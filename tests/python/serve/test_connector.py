@@ -9,15 +9,17 @@ import threading
 import time
 import types
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from rudder import ucx
 from rudder.errors import ClosedError, ConfigError, TransportError
 from rudder.serve import connector as connector_module
-from rudder.serve.connector import Connector, parse_servers, shared
+from rudder.serve.connector import Connector, shared
 from rudder.serve.door import Door
 from rudder.serve.feature_server import FeatureServer
+from rudder.serve.places import Folder, parse_servers
 
 SECRET = b"s" * 32
 
@@ -246,19 +248,46 @@ def test_the_processs_connector(servers: list[Server], monkeypatch: pytest.Monke
     monkeypatch.setattr(connector_module, "_shared", None)
     monkeypatch.delenv("RUDDER_FEATURE_SERVERS", raising=False)
     with pytest.raises(TransportError, match="no feature servers run"):
-        shared()
+        shared(0)
     monkeypatch.setenv("RUDDER_FEATURE_SERVERS", ",".join("{}:{}".format(*s.door.address) for s in servers))
     monkeypatch.delenv("RUDDER_SECRET", raising=False)
     monkeypatch.delenv("RUDDER_SECRET_FILE", raising=False)
     with pytest.raises(ConfigError, match="no secret"):
-        shared()
+        shared(0)
     monkeypatch.setenv("RUDDER_SECRET", SECRET.decode())
-    made = shared()
-    assert shared() is made
+    made = shared(0)
+    assert shared(0) is made
     made.open(0, 1, "x", 1, 1)
     made.close()
-    assert shared() is not made
-    shared().close()
+    assert shared(0) is not made
+    shared(0).close()
+
+
+def test_servers_are_found_by_the_files_that_they_write(
+    servers: list[Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(connector_module, "_shared", None)
+    monkeypatch.setenv("RUDDER_FEATURE_SERVERS", str(tmp_path))
+    monkeypatch.setenv("RUDDER_SECRET", SECRET.decode())
+    made = shared(0)
+    with pytest.raises(TransportError, match=r"partition 1 has not written .*/1: No such file"):
+        made.open(1, 5, "x", 10, 8)
+    made.close()
+    (tmp_path / "1").write_text(f"127.0.0.1:{servers[1].door.address[1]}\n")
+    with contextlib.closing(shared(0)) as made:
+        made.open(1, 5, "x", 10, 8)
+        transport = made.transport
+        assert [transport.enters(), transport.hears()] == [("connect", 1), ("open", 1, 5, 10, 8)]
+        # Back at another port, of which its file tells.
+        servers[1].close()
+        servers[1].port = 0
+        servers[1].start()
+        (tmp_path / "1").write_text(f"127.0.0.1:{servers[1].door.address[1]}\n")
+        assert transport.hears()[0] == "disconnect"
+        assert [transport.enters(), transport.hears()] == [("connect", 1), ("open", 1, 5, 10, 8)]
+    (tmp_path / "1").write_text("nonsense")
+    with pytest.raises(ConfigError, match="expected host:port"):
+        Folder(tmp_path)[1]
 
 
 def test_places() -> None:

@@ -23,7 +23,8 @@ import rudder
 from rudder import ucx
 from rudder.errors import ConfigError, RudderError, TransportError
 from rudder.serve import connector as connector_module
-from rudder.serve.connector import Connector, parse_servers
+from rudder.serve.connector import Connector
+from rudder.serve.places import ENV_SERVERS, parse_servers
 from rudder.serve.process import ServeSettings, serving
 
 if ucx.why_not() is not None:
@@ -62,7 +63,7 @@ class ServerProcess:
     """`rudder serve` as users run it."""
 
     def __init__(self, folder: Path, secret: str = SECRET, port: int = 0) -> None:
-        self.address_file = folder / "address"
+        self.address_file = folder / "1"
         self.address_file.unlink(missing_ok=True)
         root = str(Path(rudder.__file__).resolve().parents[1])
         command = ["--partition", "1", "--address", "127.0.0.1", "--address-file", str(self.address_file)]
@@ -143,6 +144,19 @@ def test_rows_come_bit_for_bit(server: ServerProcess, segment: Segment) -> None:
         assert (read(core, wanted[:1]) == 77).all()
     code, errors = server.end()
     assert (code, errors) == (0, "")
+
+
+def test_a_job_that_nobody_launched_finds_them_by_their_files(
+    server: ServerProcess, segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").touch(0o600)
+    (tmp_path / "secret").write_text(SECRET)
+    monkeypatch.setenv("RUDDER_SECRET_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv(ENV_SERVERS, str(tmp_path))
+    with contextlib.closing(connector_module.shared(0)) as connector:
+        connector.open(1, 3, segment.key, ROWS, ROW_BYTES)
+        with reading(connector) as core:
+            assert np.array_equal(read(core, np.arange(10)), segment.rows[:10])
 
 
 def test_what_is_not_there(server: ServerProcess, segment: Segment) -> None:
