@@ -26,12 +26,13 @@ class UcxServer:
         staging_bytes: int = ...,
         chunk_bytes: int = ...,
         stall_s: float = 10.0,
+        emulate_gets: bool = False,
     ) -> None:
         """``devices``, ``tls``: as UCX_NET_DEVICES and UCX_TLS; "" leaves UCX's own choice.
 
         ``staging_bytes``: memory of all chunks that wait to be sent; ``chunk_bytes``: the largest chunk.
-        ``stall_s``: a client that takes none of its chunks for so long is dismissed. Raises ConfigError,
-        TransportError (no such device, ...).
+        ``stall_s``: a client that takes none of its chunks for so long is dismissed. ``emulate_gets``:
+        one-sided gets without RDMA, too, for tests. Raises ConfigError, TransportError (no such device, ...).
         """
 
     @property
@@ -68,6 +69,9 @@ class UcxServer:
     def grant(self, session: int, table: int, region: int) -> None:
         """Let a session read a region under a table number of its choice."""
 
+    def offer(self, region: int) -> tuple[int, bytes]:
+        """Where a region is, and the key to read it by one-sided gets; b"" where there are none."""
+
     def dismiss(self, session: int) -> None:
         """Forget a session: its requests are dropped, its endpoint closed. Unknown numbers are ignored."""
 
@@ -90,10 +94,11 @@ class UcxTransport(Transport):
         tls: str = "",
         in_flight_bytes: int = ...,
         chunk_bytes: int = ...,
+        emulate_gets: bool = False,
     ) -> None:
         """``in_flight_bytes``: rows asked for and not yet here, for each peer.
 
-        Raises ConfigError, TransportError.
+        ``emulate_gets``: as `UcxServer` has it. Raises ConfigError, TransportError.
         """
 
     @property
@@ -117,8 +122,20 @@ class UcxTransport(Transport):
         Raises TransportError for an address that UCX refuses.
         """
 
-    def open(self, peer: int, table: int, rows: int, row_bytes: int) -> None:
-        """The server has granted this table: `reach` is possible, and row numbers are checked against it."""
+    def open(self, peer: int, table: int, rows: int, row_bytes: int, at: int = 0, key: bytes = b"") -> None:
+        """The server has granted this table: `reach` is possible, and row numbers are checked against it.
+
+        ``at``, ``key``: of `UcxServer.offer`.
+        """
+
+    def why_no_gets(self, peer: int, table: int) -> str:
+        """Why a table's rows cannot come by one-sided gets; "" where they can."""
+
+    def use_gets(self, peer: int, table: int, on: bool) -> None:
+        """Have rows come by one-sided gets, where they are possible, or (at first) by requests.
+
+        It outlasts a connection that is lost and made anew.
+        """
 
     def disconnect(self, peer: int, why: str) -> None:
         """Fail the gathers under way and refuse later ones until the next `connect`."""

@@ -95,10 +95,10 @@ void register_server(py::module_& m) {
   const FeatureServer::Config defaults;
   py::class_<FeatureServer, std::shared_ptr<FeatureServer>>(m, "UcxServer")
       .def(py::init([](std::string devices, std::string tls, std::size_t threads, std::size_t staging_bytes,
-                       std::size_t chunk_bytes, double stall_s) {
+                       std::size_t chunk_bytes, double stall_s, bool emulate_gets) {
              const py::gil_scoped_release release;
              FeatureServer::Config config{
-                 .worker = {std::move(devices), std::move(tls)},
+                 .worker = {std::move(devices), std::move(tls), emulate_gets},
                  .threads = threads,
                  .staging_bytes = staging_bytes,
                  .chunk_bytes = chunk_bytes,
@@ -107,7 +107,7 @@ void register_server(py::module_& m) {
            }),
            py::kw_only(), py::arg("devices") = "", py::arg("tls") = "", py::arg("threads") = defaults.threads,
            py::arg("staging_bytes") = defaults.staging_bytes, py::arg("chunk_bytes") = defaults.chunk_bytes,
-           py::arg("stall_s") = 10.0)
+           py::arg("stall_s") = 10.0, py::arg("emulate_gets") = false)
       .def_property_readonly("address", [](const FeatureServer& self) { return as_bytes(self.address()); })
       .def_property_readonly("hosts", &FeatureServer::hosts)
       .def_property_readonly("why_open", &FeatureServer::why_open)
@@ -131,6 +131,17 @@ void register_server(py::module_& m) {
             self.admit(session, secret, view(where));
           },
           py::arg("session"), py::arg("token"), py::arg("address"))
+      .def(
+          "offer",
+          [](FeatureServer& self, FeatureServer::RegionId region) {
+            FeatureServer::Offer offer;
+            {
+              const py::gil_scoped_release release;
+              offer = self.offer(region);
+            }
+            return std::pair(offer.address, as_bytes(offer.key));
+          },
+          py::arg("region"))
       .def("grant", &FeatureServer::grant, py::arg("session"), py::arg("table"), py::arg("region"),
            Released())
       .def("dismiss", &FeatureServer::dismiss, py::arg("session"), Released())
@@ -155,8 +166,8 @@ void register_transport(py::module_& m) {
   const Ucx::Config defaults;
   py::class_<Ucx, rudder::Transport, std::shared_ptr<Ucx>>(m, "UcxTransport")
       .def(py::init([](std::string devices, std::string tls, std::size_t in_flight_bytes,
-                       std::size_t chunk_bytes) {
-             Ucx::Config config{.worker = {std::move(devices), std::move(tls)},
+                       std::size_t chunk_bytes, bool emulate_gets) {
+             Ucx::Config config{.worker = {std::move(devices), std::move(tls), emulate_gets},
                                 .in_flight_bytes = in_flight_bytes,
                                 .chunk_bytes = chunk_bytes};
              const py::gil_scoped_release release;
@@ -164,7 +175,7 @@ void register_transport(py::module_& m) {
            }),
            py::kw_only(), py::arg("devices") = "", py::arg("tls") = "",
            py::arg("in_flight_bytes") = defaults.in_flight_bytes,
-           py::arg("chunk_bytes") = defaults.chunk_bytes)
+           py::arg("chunk_bytes") = defaults.chunk_bytes, py::arg("emulate_gets") = false)
       .def_property_readonly("address", [](const Ucx& self) { return as_bytes(self.address()); })
       .def_property_readonly("hosts", &Ucx::hosts)
       .def_property_readonly("why_open", &Ucx::why_open)
@@ -186,10 +197,28 @@ void register_transport(py::module_& m) {
           py::arg("peer"), py::arg("address"), py::arg("session"), py::arg("token"))
       .def(
           "open",
-          [](Ucx& self, std::int32_t peer, TableId table, std::size_t rows, std::size_t row_bytes) {
-            self.open(static_cast<PartId>(peer), table, rows, row_bytes);
+          [](Ucx& self, std::int32_t peer, TableId table, std::size_t rows, std::size_t row_bytes,
+             std::uint64_t at, const py::bytes& key) {
+            const std::string packed = key;
+            const auto bytes = view(packed);
+            const rudder::FeatureServer::Offer offer{at, {bytes.begin(), bytes.end()}};
+            const py::gil_scoped_release release;
+            self.open(static_cast<PartId>(peer), table, rows, row_bytes, offer);
           },
-          py::arg("peer"), py::arg("table"), py::arg("rows"), py::arg("row_bytes"), Released())
+          py::arg("peer"), py::arg("table"), py::arg("rows"), py::arg("row_bytes"), py::arg("at") = 0,
+          py::arg("key") = py::bytes())
+      .def(
+          "why_no_gets",
+          [](const Ucx& self, std::int32_t peer, TableId table) {
+            return self.why_no_gets(static_cast<PartId>(peer), table);
+          },
+          py::arg("peer"), py::arg("table"))
+      .def(
+          "use_gets",
+          [](Ucx& self, std::int32_t peer, TableId table, bool on) {
+            self.use_gets(static_cast<PartId>(peer), table, on);
+          },
+          py::arg("peer"), py::arg("table"), py::arg("on"), Released())
       .def(
           "disconnect",
           [](Ucx& self, std::int32_t peer, const std::string& why) {

@@ -1,4 +1,4 @@
-// A POSIX shared-memory segment of another process, mapped read-only. Move-only; unmaps itself.
+// A POSIX shared-memory segment of another process, mapped and only read. Move-only; unmaps itself.
 #pragma once
 
 #include <cstddef>
@@ -9,10 +9,13 @@ namespace rudder {
 
 class Segment {
  public:
+  enum class Access { kRead, kWrite };
+
   Segment() = default;
   // Maps `bytes` from byte `offset` on. `name` is as shm_open spells it; a missing leading slash is added.
   // Throws Error(kTransport) where the segment is absent, not ours to read, or shorter than that.
-  Segment(const std::string& name, std::size_t offset, std::size_t bytes);
+  // kWrite: mapped so that it could be written, which devices want of memory that they register.
+  Segment(const std::string& name, std::size_t offset, std::size_t bytes, Access access = Access::kRead);
   Segment(Segment&& other) noexcept { swap(other); }
   Segment& operator=(Segment&& other) noexcept {
     swap(other);

@@ -77,7 +77,7 @@ class DoorClient:
         #: Where the server's UCX connections may come from.
         self.server_hosts: tuple[str, ...] = (*answer.hosts, self._sock.getpeername()[0])
 
-    def open(self, table: int, name: str, rows: int, row_bytes: int) -> None:
+    def open(self, table: int, name: str, rows: int, row_bytes: int) -> Opened:
         """Ask to read a table under this number. Raises TransportError, ConfigError for an odd name."""
         if NAME.fullmatch(name) is None:
             raise ConfigError(
@@ -85,8 +85,9 @@ class DoorClient:
             )
         with self._lock:
             answer = self._ask(Open(table, rows, row_bytes, name), time.monotonic() + self._patience)
-        if answer != Opened(table):
+        if not isinstance(answer, Opened) or answer.table != table:
             raise TransportError(f"{self._who} answered with {answer} to Open", self._partition)
+        return answer
 
     def wait_until_gone(self) -> None:
         """Wait until the connection has ended, at either side."""

@@ -182,8 +182,8 @@ class _Peer:
 
     def _open(self, client: DoorClient, table: int, what: _Table) -> None:
         name, rows, row_bytes = what
-        client.open(table, name, rows, row_bytes)
-        self._transport.open(self._part, table, rows, row_bytes)
+        opened = client.open(table, name, rows, row_bytes)
+        self._transport.open(self._part, table, rows, row_bytes, opened.at, opened.key)
 
     def _keep(self) -> None:
         """Watch the connection; enter again when it is lost. Ends when the connector is closed."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rudder.errors import ConfigError, TransportError
-from rudder.serve.messages import Admitted, ipv4
+from rudder.serve.messages import Admitted, Opened, ipv4
 
 if TYPE_CHECKING:
     from rudder._ucx import UcxServer
@@ -43,7 +43,7 @@ class FeatureServer:
         self._entered[session] = (token, address)
         return Admitted(session, token, self._rows.address, tuple(self._rows.hosts))
 
-    def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> None:
+    def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> Opened:
         """Raises ConfigError, TransportError for a table that is not there, or not so long.
 
         The first time also for a worker's address that UCX refuses: only now has the client, who knows this
@@ -56,7 +56,9 @@ class FeatureServer:
             if len(self._regions) == _REGIONS:
                 raise ConfigError(f"it serves {_REGIONS} tables, and no more")
             self._regions[key] = self._rows.expose(self._segment_of(name), rows, row_bytes)
-        self._rows.grant(session, table, self._regions[key])
+        region = self._regions[key]
+        self._rows.grant(session, table, region)
+        return Opened(table, *self._rows.offer(region))
 
     def leave(self, session: int) -> None:
         """Forget the session."""

@@ -17,7 +17,7 @@ _FIELDS = {
     _ENTER: struct.Struct("!IB"),
     _ADMITTED: struct.Struct("!I16sB"),
     _OPEN: struct.Struct("!IQI"),
-    _OPENED: struct.Struct("!I"),
+    _OPENED: struct.Struct("!IQ"),
     _DENIED: struct.Struct("!"),
 }
 #: Names of tables: DGL's are like `node~_N~features` or `edge~user:rates:item~w`. No slash, nothing that a
@@ -67,9 +67,18 @@ class Open:
 
 @dataclass(frozen=True)
 class Opened:
-    """The table may be read."""
+    """The table may be read: by requests, and by one-sided gets where there is a key for them.
+
+    ``at``: where it lies in the server's memory.
+    """
 
     table: int
+    at: int = 0
+    key: bytes = b""
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"Opened(table={self.table})"
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def encode(message: Message) -> bytes:
         about = (message.table, message.rows, message.row_bytes)
         return _pack(_OPEN, about, message.name.encode("ascii"))
     if isinstance(message, Opened):
-        return _pack(_OPENED, (message.table,), b"")
+        return _pack(_OPENED, (message.table, message.at), message.key)
     return _pack(_DENIED, (), message.reason.encode("utf-8")[:_REASON_BYTES])
 
 
@@ -117,9 +126,7 @@ def decode(body: bytes) -> Message:
             raise WireError("garbage", f"no name of a table: {name[:50]!r}")
         return Open(values[0], values[1], values[2], name)
     if kind == _OPENED:
-        if rest:
-            raise WireError("garbage", "a message longer than its kind")
-        return Opened(values[0])
+        return Opened(values[0], values[1], rest)
     return Denied(rest.decode("utf-8", "replace"))
 
 

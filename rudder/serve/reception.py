@@ -20,7 +20,7 @@ class Service(Protocol):
     def enter(self, partition: int, address: bytes, hosts: tuple[str, ...]) -> Admitted:
         """Open a session for the client's worker at this address, which connects from these hosts."""
 
-    def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> None:
+    def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> Opened:
         """Let the session read that table."""
 
     def leave(self, session: int) -> None:
@@ -80,9 +80,10 @@ class Reception:
             if isinstance(message, Open) and self.session is not None:
                 if self._tables == TABLES_OF_A_SESSION:
                     return Denied(f"a session may open {TABLES_OF_A_SESSION} tables")
-                self._service.open(self.session, message.table, message.name, message.rows, message.row_bytes)
+                what = (message.table, message.name, message.rows, message.row_bytes)
+                opened = self._service.open(self.session, *what)
                 self._tables += 1
-                return Opened(message.table)
+                return opened
         except RudderError as error:
             return Denied(str(error))
         raise WireError("garbage", f"{type(message).__name__} out of order")

@@ -164,19 +164,22 @@ def test_training_on_four_hosts_is_verified(demo: Any, tmp_path: Path) -> None:
 def wait_for_epoch(out: Path, demo: subprocess.Popen[str]) -> None:
     """Until the run with Rudder has ended an interval, so that it is amid an epoch."""
     while demo.poll() is None:
-        if any(path.stat().st_size for path in (out / "rudder").rglob("*.jsonl")):
+        files = (out / "rudder").rglob("*.jsonl")
+        if any('"kind": "interval"' in path.read_text() for path in files):
             return
         time.sleep(0.05)  # nothing tells of a file's growth
     raise AssertionError(demo.communicate()[0])
 
 
-@pytest.mark.parametrize(("transport", "code"), [("ucx,kvstore", 0), ("ucx", 1)])
+@pytest.mark.parametrize(
+    ("hosts", "transport", "code"), [(2, "ucx,kvstore", 0), (2, "ucx", 1), (4, "ucx,kvstore", 0)]
+)
 def test_a_server_killed_in_mid_epoch(
-    demo: Any, launcher: Any, tmp_path: Path, transport: str, code: int
+    demo: Any, launcher: Any, tmp_path: Path, hosts: int, transport: str, code: int
 ) -> None:
     out, found = tmp_path / "out", tmp_path / "numbers.json"
-    args = ("--epochs", "20", "--transport", transport, "--verify", "--json", str(found), "--out", str(out))
-    process = demo(*SMALL, *args)
+    args = ["--hosts", str(hosts), "--epochs", "20", "--transport", transport]
+    process = demo(*SMALL, *args, "--verify", "--json", str(found), "--out", str(out))
     wait_for_epoch(out, process)
     feature_server(launcher, 1).send_signal(signal.SIGKILL)
     killed = time.monotonic()
@@ -188,6 +191,7 @@ def test_a_server_killed_in_mid_epoch(
         numbers = json.loads(found.read_text())
         assert numbers["transports"] == ["kvstore", "ucx"]
         assert numbers["differing_rows"] == 0
+        assert numbers["verified_rows"] > 0
         assert numbers["same_minibatches"]
     else:
         assert time.monotonic() - killed < 30

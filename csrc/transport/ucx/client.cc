@@ -25,15 +25,47 @@ void Ucx::Impl::connect(PartId peer, std::span<const std::byte> address, std::ui
   if (!ran) throw Error(ErrorCode::kClosed, "the ucx transport is closed");
 }
 
-void Ucx::Impl::open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes) {
+void Ucx::Impl::open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
+                     const FeatureServer::Offer& offer) {
   if (row_bytes == 0 || row_bytes > config_.chunk_bytes)
     throw Error(ErrorCode::kConfig, "rows of " + std::to_string(row_bytes) + " bytes do not fit chunks of " +
                                         std::to_string(config_.chunk_bytes));
+  const auto not_connected = [&] { return Error(ErrorCode::kState, partition(peer) + " is not connected"); };
+  std::string why_no_gets = worker_.why_no_gets();
+  const bool ran = worker_.call([&] {
+    Peer& it = peers_[peer];
+    if (!it.endpoint) throw not_connected();
+    if (!why_no_gets.empty() || it.remotes.contains(table)) return;
+    why_no_gets =
+        offer.key.empty() ? "the server offers no key to its memory" : worker_.why_no_gets(*it.endpoint);
+    if (!why_no_gets.empty()) return;
+    ucp_rkey_h key = nullptr;
+    const auto status = ucp_ep_rkey_unpack(it.endpoint->handle(), offer.key.data(), &key);
+    if (status == UCS_OK)
+      it.remotes[table] = {offer.address, key};
+    else
+      why_no_gets = "UCX cannot use the server's key: " + ucx::text_of(status);
+  });
   const std::lock_guard lock(mutex_);
   const auto it = faces_.find(peer);
-  if (it == faces_.end() || !it->second.connected)
-    throw Error(ErrorCode::kState, partition(peer) + " is not connected");
-  it->second.tables[table] = {rows, row_bytes};
+  if (!ran || it == faces_.end() || !it->second.connected) throw not_connected();
+  it->second.tables[table] = {rows, row_bytes, why_no_gets};
+}
+
+std::string Ucx::Impl::why_no_gets(PartId peer, TableId table) const {
+  const std::lock_guard lock(mutex_);
+  const auto face = faces_.find(peer);
+  if (face == faces_.end() || !face->second.tables.contains(table)) return "the table is not open";
+  return face->second.tables.at(table).why_no_gets;
+}
+
+void Ucx::Impl::use_gets(PartId peer, TableId table, bool on) {
+  worker_.call([&] {
+    if (on)
+      by_gets_.emplace(peer, table);
+    else
+      by_gets_.erase({peer, table});
+  });
 }
 
 void Ucx::Impl::disconnect(PartId peer, const std::string& why) {
@@ -61,8 +93,8 @@ Transport::Reach Ucx::Impl::reach(PartId peer, TableId table, std::size_t row_by
   const auto it = face->second.tables.find(table);
   if (it == face->second.tables.end())
     return {false, "the feature server of " + partition(peer) + " has not opened the table"};
-  if (it->second.second != row_bytes)
-    return {false, "rows of " + std::to_string(it->second.second) + " bytes there, " +
+  if (it->second.row_bytes != row_bytes)
+    return {false, "rows of " + std::to_string(it->second.row_bytes) + " bytes there, " +
                        std::to_string(row_bytes) + " here"};
   return {};
 }
@@ -137,9 +169,12 @@ void Ucx::connect(PartId peer, std::span<const std::byte> address, std::uint64_t
                   const wire::Token& token) {
   impl_->connect(peer, address, session, token);
 }
-void Ucx::open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes) {
-  impl_->open(peer, table, rows, row_bytes);
+void Ucx::open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
+               const FeatureServer::Offer& offer) {
+  impl_->open(peer, table, rows, row_bytes, offer);
 }
+std::string Ucx::why_no_gets(PartId peer, TableId table) const { return impl_->why_no_gets(peer, table); }
+void Ucx::use_gets(PartId peer, TableId table, bool on) { impl_->use_gets(peer, table, on); }
 void Ucx::disconnect(PartId peer, const std::string& why) { impl_->disconnect(peer, why); }
 bool Ucx::connected(PartId peer) const { return impl_->connected(peer); }
 Ucx::Stats Ucx::stats() const { return impl_->stats(); }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "transport/transport.h"
+#include "transport/ucx/server.h"
 #include "transport/ucx/wire.h"
 #include "transport/ucx/worker.h"
 
@@ -55,9 +56,15 @@ class Ucx final : public Transport {
   // Error(kTransport) for an address that UCX refuses, Error(kClosed).
   void connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
                const wire::Token& token);
-  // The server has granted the table to the session. Throws Error(kState) for a peer not connected,
-  // Error(kConfig) for rows that do not fit a chunk.
-  void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes);
+  // The server has granted the table to the session; `offer`: what it says of one-sided gets. Throws
+  // Error(kState) for a peer not connected, Error(kConfig) for rows that do not fit a chunk.
+  void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
+            const FeatureServer::Offer& offer = {});
+  // Why rows of a table do not come by one-sided gets; empty where they can.
+  std::string why_no_gets(PartId peer, TableId table) const;
+  // By gets, or (at first) by requests that the server answers. It lasts beyond this connection, and is of no
+  // effect where gets are not possible.
+  void use_gets(PartId peer, TableId table, bool on);
   // Fails the gathers under way; later ones are refused until the next connect.
   void disconnect(PartId peer, const std::string& why);
   bool connected(PartId peer) const;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -43,7 +44,10 @@ class Ucx::Impl {
   ucx::Admission& admission() { return worker_.admission(); }
   void connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
                const wire::Token& token);
-  void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes);
+  void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
+            const FeatureServer::Offer& offer);
+  std::string why_no_gets(PartId peer, TableId table) const;
+  void use_gets(PartId peer, TableId table, bool on);
   void disconnect(PartId peer, const std::string& why);
   bool connected(PartId peer) const;
   Stats stats() const;
@@ -82,6 +86,13 @@ class Ucx::Impl {
     std::uint32_t rows = 0;
     std::size_t bytes = 0;
     bool receiving = false;
+    std::size_t gets = 0;  // not yet complete
+    ucs_status_t status = UCS_OK;
+  };
+  // A table that one-sided gets read.
+  struct Remote {
+    std::uint64_t address = 0;
+    ucp_rkey_h key = nullptr;
   };
   struct Peer {
     std::unique_ptr<ucx::Endpoint> endpoint;  // null: not connected
@@ -91,27 +102,34 @@ class Ucx::Impl {
     std::size_t in_flight = 0;  // bytes
     std::size_t requests = 0;
     std::deque<Piece> queue;
+    std::map<TableId, Remote> remotes;
     std::string error;  // why the connection must be given up, found while UCX was being progressed
   };
   struct Arrival {
     void* descriptor;
     std::uint64_t request;
   };
+  // One of UCX's operations that write to a destination.
   struct Receive {
     Impl* self;
     std::uint64_t request;
+  };
+  struct Table {
+    std::size_t rows = 0, row_bytes = 0;
+    std::string why_no_gets;
   };
   // What other threads may see of a peer.
   struct Face {
     bool connected = false;
     std::string why_not = "is not connected";
-    std::map<TableId, std::pair<std::size_t, std::size_t>> tables;  // rows, row bytes
+    std::map<TableId, Table> tables;
   };
 
   static ucs_status_t on_chunk(void* self, const void* header, std::size_t header_length, void* data,
                                std::size_t length, const ucp_am_recv_param_t* param);
   static ucs_status_t on_refusal(void* self, const void* header, std::size_t header_length, void* data,
                                  std::size_t length, const ucp_am_recv_param_t* param);
+  static void on_got(void* request, ucs_status_t status, void* receive);
   static void on_received(void* request, ucs_status_t status, std::size_t length, void* receive);
 
   std::optional<Clock::time_point> step();
@@ -120,7 +138,11 @@ class Ucx::Impl {
   void answered(std::uint64_t id, const std::string& error);
   void add(const JobPtr& job);
   void pump(Peer& peer, PartId number);
+  // The next rows of a piece, as a request that is under way from now on: its number.
+  std::uint64_t begin(Peer& peer, PartId number, Piece& piece, std::size_t rows);
   void ask(Peer& peer, PartId number, Piece& piece, std::size_t rows);
+  void get(Peer& peer, PartId number, Piece& piece, std::size_t rows, const Remote& remote);
+  void got(std::uint64_t id, ucs_status_t status);
   void end(const JobPtr& job, const std::string& why);
   void settle(const JobPtr& job);
   void lose(PartId number, const std::string& why, bool tell);
@@ -133,6 +155,7 @@ class Ucx::Impl {
   std::unordered_map<Ticket, JobPtr> jobs_;
   std::unordered_map<std::uint64_t, Request> requests_;
   std::vector<Arrival> arrivals_;
+  std::set<std::pair<PartId, TableId>> by_gets_;
   std::uint64_t connections_ = 0;
   std::atomic<std::uint64_t> asked_{0}, rows_{0}, bytes_{0}, errors_{0}, in_flight_{0};
 

@@ -56,7 +56,7 @@ std::string Ucx::Impl::refusal(const Gather& gather) const {
   std::int64_t rows;
   {
     const std::lock_guard lock(mutex_);
-    rows = static_cast<std::int64_t>(faces_.at(gather.peer).tables.at(gather.table).first);
+    rows = static_cast<std::int64_t>(faces_.at(gather.peer).tables.at(gather.table).rows);
   }
   const auto bad =
       std::ranges::find_if(gather.rows, [&](std::int64_t row) { return row < 0 || row >= rows; });
@@ -92,7 +92,11 @@ void Ucx::Impl::pump(Peer& peer, PartId number) {
     if (peer.requests >= wire::kMaxRequests ||
         (peer.in_flight > 0 && peer.in_flight + bytes > config_.in_flight_bytes))
       return;
-    ask(peer, number, piece, rows);
+    const auto remote = peer.remotes.find(gather.table);
+    if (remote != peer.remotes.end() && by_gets_.contains({number, gather.table}))
+      get(peer, number, piece, rows, remote->second);
+    else
+      ask(peer, number, piece, rows);
     piece.next += rows;
     if (piece.next == gather.rows.size()) {
       --piece.job->open;
@@ -101,7 +105,7 @@ void Ucx::Impl::pump(Peer& peer, PartId number) {
   }
 }
 
-void Ucx::Impl::ask(Peer& peer, PartId number, Piece& piece, std::size_t rows) {
+std::uint64_t Ucx::Impl::begin(Peer& peer, PartId number, Piece& piece, std::size_t rows) {
   const Gather& gather = piece.job->gathers[piece.gather];
   const std::uint64_t id = request_ids.fetch_add(1, std::memory_order_relaxed);
   const std::size_t bytes = rows * gather.row_bytes;
@@ -116,7 +120,12 @@ void Ucx::Impl::ask(Peer& peer, PartId number, Piece& piece, std::size_t rows) {
   peer.in_flight += bytes;
   in_flight_ += bytes;
   ++asked_;
+  return id;
+}
 
+void Ucx::Impl::ask(Peer& peer, PartId number, Piece& piece, std::size_t rows) {
+  const Gather& gather = piece.job->gathers[piece.gather];
+  const std::uint64_t id = begin(peer, number, piece, rows);
   auto outgoing = std::make_unique<Outgoing>();
   outgoing->header.table = gather.table;
   outgoing->header.session = peer.session;
@@ -139,6 +148,50 @@ void Ucx::Impl::ask(Peer& peer, PartId number, Piece& piece, std::size_t rows) {
     peer.error = ucx::text_of(UCS_PTR_STATUS(handle));
   else if (handle != nullptr)
     outgoing.release();  // NOLINT(bugprone-unused-return-value): `sent` deletes it
+}
+
+void Ucx::Impl::get(Peer& peer, PartId number, Piece& piece, std::size_t rows, const Remote& remote) {
+  const Gather& gather = piece.job->gathers[piece.gather];
+  const auto wanted = std::span(gather.rows).subspan(piece.next, rows);
+  const std::uint64_t id = begin(peer, number, piece, rows);
+  Request& request = requests_.at(id);
+  // UCX writes to the destination from the first get on.
+  request.receiving = true;
+  ++request.job->receiving;
+  request.gets = 1;  // this function's, so that it does not end before all have begun
+  ucs_status_t status = UCS_OK;
+  for (std::size_t from = 0, to; from < rows && status == UCS_OK; from = to) {
+    for (to = from + 1; to < rows && wanted[to] == wanted[to - 1] + 1;) ++to;
+    auto receive = std::make_unique<Receive>(Receive{this, id});
+    ucp_request_param_t params{};
+    params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+    params.cb.send = &Impl::on_got;
+    params.user_data = receive.get();
+    const ucs_status_ptr_t handle = ucp_get_nbx(
+        peer.endpoint->handle(), request.out + from * gather.row_bytes, (to - from) * gather.row_bytes,
+        remote.address + static_cast<std::uint64_t>(wanted[from]) * gather.row_bytes, remote.key, &params);
+    if (UCS_PTR_IS_PTR(handle)) {
+      receive.release();  // NOLINT(bugprone-unused-return-value): on_got deletes it
+      ++request.gets;
+    } else if (UCS_PTR_IS_ERR(handle)) {
+      status = UCS_PTR_STATUS(handle);
+      peer.error = ucx::text_of(status);
+    }
+  }
+  got(id, status);
+}
+
+void Ucx::Impl::on_got(void* request, ucs_status_t status, void* receive) {
+  const std::unique_ptr<Receive> what(static_cast<Receive*>(receive));
+  ucp_request_free(request);
+  what->self->got(what->request, status);
+}
+
+void Ucx::Impl::got(std::uint64_t id, ucs_status_t status) {
+  const auto it = requests_.find(id);
+  if (it == requests_.end()) return;
+  if (status != UCS_OK) it->second.status = status;
+  if (--it->second.gets == 0) received(id, it->second.status);
 }
 
 Ucx::Impl::Peer* Ucx::Impl::sender(const Request& request, const wire::Token& token) {
@@ -279,7 +332,8 @@ void Ucx::Impl::lose(PartId number, const std::string& why, bool tell) {
   }
   const std::uint64_t connection = peer.connection;
   // Rows that are arriving: UCX reports each, or has let go of the destination when the endpoint is closed.
-  worker_.close(std::move(peer.endpoint), [this, connection] {
+  worker_.close(std::move(peer.endpoint), [this, connection, remotes = std::exchange(peer.remotes, {})] {
+    for (const auto& [table, remote] : remotes) ucp_rkey_destroy(remote.key);
     std::vector<std::uint64_t> left;
     for (const auto& [id, request] : requests_)
       if (request.connection == connection) left.push_back(id);

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -52,6 +53,8 @@ class GatherPool {
   GatherPool& operator=(const GatherPool&) = delete;
 
   std::size_t chunk_bytes() const { return chunk_bytes_; }
+  // All chunks.
+  std::span<const std::byte> memory() const { return {memory_.data(), chunks_ * chunk_bytes_}; }
 
   // REQUIRES rows * row_bytes <= chunk_bytes, and a session that was opened.
   void open(std::uint64_t session);

@@ -37,6 +37,8 @@ class FeatureServer::Impl {
         worker_(config.worker) {
     if (config.stall <= std::chrono::nanoseconds(0))
       throw Error(ErrorCode::kConfig, "the time until a client counts as stalled must be positive");
+    // Once, instead of each chunk when it is first sent. Where nothing registers memory it changes nothing.
+    if (worker_.offloads()) worker_.expose(pool_.memory());
     worker_.on_message(wire::kRequest, &Impl::on_request, this);
     worker_.start([this] { return step(); });
   }
@@ -48,6 +50,7 @@ class FeatureServer::Impl {
   RegionId expose(Region region);
   void admit(SessionId session, const wire::Token& token, std::span<const std::byte> address);
   void grant(SessionId session, TableId table, RegionId region);
+  Offer offer(RegionId region);
   void dismiss(SessionId session);
   std::vector<SessionId> dismissed();
   Stats stats() const;
@@ -78,6 +81,7 @@ class FeatureServer::Impl {
                                  std::size_t length, const ucp_am_recv_param_t* param);
   static void on_sent(void* request, ucs_status_t status, void* outgoing);
 
+  std::shared_ptr<const Region> at(RegionId region) const;
   std::optional<Clock::time_point> step();
   void take(Session& session, wire::Request request);
   void answer(GatherJob job);
@@ -94,6 +98,7 @@ class FeatureServer::Impl {
   mutable std::mutex mutex_;
   std::map<std::tuple<std::string, std::size_t, std::size_t, std::size_t>, RegionId> by_segment_;
   std::vector<std::shared_ptr<const Region>> regions_;
+  std::map<RegionId, Offer> offers_;  // of the worker's thread
   std::vector<SessionId> dismissed_;
   std::mutex ending_;
 
@@ -118,7 +123,9 @@ FeatureServer::RegionId FeatureServer::Impl::expose(const std::string& segment, 
     const std::lock_guard lock(mutex_);
     if (const auto it = by_segment_.find(key); it != by_segment_.end()) return it->second;
   }
-  const auto mapped = std::make_shared<const Segment>(segment, offset, table_bytes(rows, row_bytes));
+  // Devices register only what could be written, though it never is.
+  const auto access = worker_.why_no_gets().empty() ? Segment::Access::kWrite : Segment::Access::kRead;
+  const auto mapped = std::make_shared<const Segment>(segment, offset, table_bytes(rows, row_bytes), access);
   const RegionId region = expose({mapped, mapped->data(), rows, row_bytes});
   const std::lock_guard lock(mutex_);
   return by_segment_.emplace(key, region).first->second;
@@ -138,14 +145,32 @@ void FeatureServer::Impl::admit(SessionId session, const wire::Token& token,
   if (!ran) throw Error(ErrorCode::kClosed, "the feature server is closed");
 }
 
+std::shared_ptr<const Region> FeatureServer::Impl::at(RegionId region) const {
+  const std::lock_guard lock(mutex_);
+  if (region >= regions_.size())
+    throw Error(ErrorCode::kConfig, "there is no region " + std::to_string(region));
+  return regions_[region];
+}
+
+FeatureServer::Offer FeatureServer::Impl::offer(RegionId region) {
+  const auto rows = at(region);
+  if (!worker_.why_no_gets().empty()) return {};
+  Offer offered;
+  const bool ran = worker_.call([&] {
+    auto it = offers_.find(region);
+    if (it == offers_.end())
+      it = offers_
+               .emplace(region, Offer{reinterpret_cast<std::uintptr_t>(rows->rows),
+                                      worker_.expose({rows->rows, rows->count * rows->row_bytes})})
+               .first;
+    offered = it->second;
+  });
+  if (!ran) throw Error(ErrorCode::kClosed, "the feature server is closed");
+  return offered;
+}
+
 void FeatureServer::Impl::grant(SessionId session, TableId table, RegionId region) {
-  std::shared_ptr<const Region> rows;
-  {
-    const std::lock_guard lock(mutex_);
-    if (region >= regions_.size())
-      throw Error(ErrorCode::kConfig, "there is no region " + std::to_string(region));
-    rows = regions_[region];
-  }
+  const auto rows = at(region);
   const bool ran = worker_.call([&] {
     const auto it = sessions_.find(session);
     if (it == sessions_.end())
@@ -372,6 +397,7 @@ void FeatureServer::admit(SessionId session, const wire::Token& token, std::span
 void FeatureServer::grant(SessionId session, TableId table, RegionId region) {
   impl_->grant(session, table, region);
 }
+FeatureServer::Offer FeatureServer::offer(RegionId region) { return impl_->offer(region); }
 void FeatureServer::dismiss(SessionId session) { impl_->dismiss(session); }
 std::vector<FeatureServer::SessionId> FeatureServer::dismissed() { return impl_->dismissed(); }
 FeatureServer::Stats FeatureServer::stats() const { return impl_->stats(); }

@@ -39,23 +39,36 @@ void modify(ucp_config_t* config, const char* name, const std::string& value) {
   }
 }
 
-// UCX tells its transports in print alone: "resource 0 : md 0 dev 0 flags -- tcp/lo".
-std::vector<std::string> transports_of(ucp_context_h context) {
+// UCX tells some things in print alone.
+template <class Print>
+std::vector<std::string> lines_of(const Print& print) {
   char* text = nullptr;
   std::size_t size = 0;
   FILE* const stream = open_memstream(&text, &size);
   if (stream == nullptr) return {};
-  ucp_context_print_info(context, stream);
+  print(stream);
   std::fclose(stream);
-  std::istringstream lines(std::string(text, size));
+  std::istringstream all(std::string(text, size));
   std::free(text);  // NOLINT(cppcoreguidelines-no-malloc): of open_memstream
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(all, line);) lines.push_back(line);
+  return lines;
+}
+
+// "resource 0 : md 0 dev 0 flags -- tcp/lo".
+std::vector<std::string> transports_of(ucp_context_h context) {
   std::vector<std::string> found;
-  for (std::string line; std::getline(lines, line);) {
+  for (const std::string& line : lines_of([&](FILE* to) { ucp_context_print_info(context, to); })) {
     const auto at = line.find("-- ");
     if (line.find(" resource ") != std::string::npos && at != std::string::npos)
       found.push_back(line.substr(at + 3, line.find_last_not_of(' ') - at - 2));
   }
   return found;
+}
+
+// "rc_mlx5/mlx5_0:1": reliable and dynamically connected InfiniBand. Others copy, or (ud) cannot read.
+bool reads_memory(const std::string& transport) {
+  return transport.starts_with("rc_") || transport.starts_with("dc_");
 }
 
 }  // namespace
@@ -87,24 +100,35 @@ void Endpoint::failed(void* self, ucp_ep_h, ucs_status_t status) {
   if (endpoint.on_error_) std::exchange(endpoint.on_error_, nullptr)(text_of(status));
 }
 
-Worker::Worker(const WorkerConfig& config) {
+void Worker::open_context(const WorkerConfig& config, std::uint64_t features) {
   ucp_config_t* settings = nullptr;
   if (const auto status = ucp_config_read(nullptr, nullptr, &settings); status != UCS_OK)
     refuse(ErrorCode::kConfig, "UCX's settings cannot be read (look at the UCX_* variables)", status);
   modify(settings, "NET_DEVICES", config.devices);
   modify(settings, "TLS", config.tls);
-
+  // Versions before 1.14 do not know it.
+  if (!config.emulate_gets) (void)ucp_config_modify(settings, "PROTO_EMULATION_ENABLE", "n");
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES;
-  params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
+  params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP | features;
   const auto opened = ucp_init_version(kApiMajor, kApiMinor, &params, settings, &context_);
   ucp_config_release(settings);
   if (opened != UCS_OK)
     refuse(ErrorCode::kTransport,
            "UCX finds no transport (UCX_TLS=" + config.tls + ", UCX_NET_DEVICES=" + config.devices + ")",
            opened);
+}
 
+Worker::Worker(const WorkerConfig& config) : emulates_(config.emulate_gets) {
+  open_context(config, 0);
   transports_ = transports_of(context_);
+  offloads_ = std::ranges::any_of(transports_, reads_memory);
+  if (offloads_ || emulates_) {
+    ucp_cleanup(context_);
+    open_context(config, UCP_FEATURE_RMA);
+  } else {
+    why_no_gets_ = "UCX finds no RDMA device";
+  }
   for (int i = 0; i < kOpenings && worker_ == nullptr; ++i) open();
   if (worker_ == nullptr) {
     ucp_cleanup(context_);
@@ -149,13 +173,53 @@ void Worker::open() {
 
 Worker::~Worker() {
   stop(nullptr);
-  admission_.reset();  // its ports are UCX's, and may go away now
   // One that never came to rest is left behind: lost memory, where UCX might stop the process.
-  if (quiet_) {
-    ucp_worker_destroy(worker_);
-    ucp_cleanup(context_);
-  }
+  if (quiet_) destroy();
   ::close(wake_fd_);
+}
+
+void Worker::destroy() {
+  if (worker_ == nullptr) return;
+  admission_.reset();  // its ports are UCX's, and go away now
+  for (const ucp_mem_h memory : exposed_) ucp_mem_unmap(context_, memory);
+  ucp_worker_destroy(worker_);
+  ucp_cleanup(context_);
+  worker_ = nullptr;
+}
+
+std::string Worker::why_no_gets(const Endpoint& endpoint) const {
+  if (!why_no_gets_.empty() || emulates_) return why_no_gets_;
+  // "lane[1]: 5:rc_mlx5/mlx5_0:1.1 md[4] -> md[4]/ib/sysdev[255] rma_bw#0 rma"
+  for (const std::string& line : lines_of([&](FILE* to) { ucp_ep_print_info(endpoint.handle(), to); })) {
+    std::istringstream words(line);
+    bool lane = false, reads = false;
+    for (std::string word; words >> word;) {
+      lane = lane || word.starts_with("lane[");
+      reads = reads || reads_memory(word.substr(word.find(':') + 1));
+      if (lane && reads && (word == "rma" || word.starts_with("rma_bw"))) return {};
+    }
+  }
+  return "the connection is not by RDMA";
+}
+
+std::vector<std::byte> Worker::expose(std::span<const std::byte> memory) {
+  ucp_mem_map_params_t params{};
+  params.field_mask =
+      UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH | UCP_MEM_MAP_PARAM_FIELD_PROT;
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): UCX only reads it, as `prot` says
+  params.address = const_cast<std::byte*>(memory.data());
+  params.length = memory.size();
+  params.prot = UCP_MEM_MAP_PROT_LOCAL_READ | UCP_MEM_MAP_PROT_REMOTE_READ;
+  ucp_mem_h handle = nullptr;
+  if (ucp_mem_map(context_, &params, &handle) != UCS_OK) return {};
+  exposed_.push_back(handle);
+  void* key = nullptr;
+  std::size_t size = 0;
+  if (ucp_rkey_pack(context_, handle, &key, &size) != UCS_OK) return {};
+  const auto* bytes = static_cast<const std::byte*>(key);
+  std::vector<std::byte> packed(bytes, bytes + size);
+  ucp_rkey_buffer_release(key);
+  return packed;
 }
 
 void Worker::on_message(unsigned id, ucp_am_recv_callback_t handler, void* owner) {
@@ -302,6 +366,8 @@ void Worker::settle() {
     }
     ucp_request_free(flush);
   }
+  // A device that goes on writing by itself must be stopped before the destinations are given back.
+  if (!quiet_ && offloads_) destroy();
 }
 
 void Worker::sleep(std::optional<Clock::time_point> due) {

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -24,6 +25,8 @@ namespace rudder::ucx {
 struct WorkerConfig {
   std::string devices;  // as UCX_NET_DEVICES; empty: UCX decides
   std::string tls;      // as UCX_TLS; empty: UCX decides
+  // One-sided gets also where no hardware does them and UCX plays them by messages, slowly: for tests.
+  bool emulate_gets = false;
 };
 
 class Worker;
@@ -69,6 +72,15 @@ class Worker {
   const Admission& admission() const { return *admission_; }
   // What UCX may use between hosts: "tcp/eth0", "rc_mlx5/mlx5_0:1".
   const std::vector<std::string>& transports() const { return transports_; }
+  // Whether one of them reads and writes memory by itself, as RDMA does.
+  bool offloads() const { return offloads_; }
+  // Why this worker has no one-sided gets; empty where it has.
+  const std::string& why_no_gets() const { return why_no_gets_; }
+  // Why there are none over this connection; empty where there are. On the thread.
+  std::string why_no_gets(const Endpoint& endpoint) const;
+  // Registers memory that outlives the worker, so that sending from it needs no more registering and peers
+  // may read it; the key for them, empty where UCX refuses. On the thread, or before start.
+  std::vector<std::byte> expose(std::span<const std::byte> memory);
 
   // Handlers run on the thread. Before start() only.
   void on_message(unsigned id, ucp_am_recv_callback_t handler, void* owner);
@@ -94,7 +106,9 @@ class Worker {
     Task closed;
   };
 
+  void open_context(const WorkerConfig& config, std::uint64_t features);
   void open();
+  void destroy();
   void run();
   void run_tasks();
   void reap();
@@ -108,6 +122,10 @@ class Worker {
   int wake_fd_ = -1;
   std::vector<std::byte> address_;
   std::vector<std::string> transports_;
+  bool offloads_ = false;
+  bool emulates_ = false;
+  std::string why_no_gets_;
+  std::vector<ucp_mem_h> exposed_;
   std::unique_ptr<Admission> admission_;
   Step step_;
   std::vector<Closing> closing_;  // owned by the thread

@@ -105,23 +105,29 @@ std::unique_ptr<Served> callback() {
 }
 
 #ifdef RUDDER_HAVE_UCX
-std::unique_ptr<Served> ucx() {
+std::unique_ptr<Served> ucx_with(bool gets) {
+  const ucx::WorkerConfig worker{.devices = "lo", .tls = "tcp", .emulate_gets = gets};
   auto served = std::make_unique<Served>();
-  auto transport = std::make_unique<Ucx>(Ucx::Config{.worker = {"lo", "tcp"}});
+  auto transport = std::make_unique<Ucx>(Ucx::Config{.worker = worker});
   for (const PartId peer : {kPeer, kOther}) {
-    const auto server = std::make_shared<FeatureServer>(FeatureServer::Config{.worker = {"lo", "tcp"}});
+    const auto server = std::make_shared<FeatureServer>(FeatureServer::Config{.worker = worker});
     served->servers.push_back(server);
     const wire::Token token{static_cast<std::byte>(value(peer))};
     server->let_in(7, transport->hosts());
     transport->let_in(peer, server->hosts());
     server->admit(7, token, transport->address());
-    server->grant(7, 3, server->expose(served->of(peer).data(), kRows, kRowBytes));
+    const auto region = server->expose(served->of(peer).data(), kRows, kRowBytes);
+    server->grant(7, 3, region);
     transport->connect(peer, server->address(), 7, token);
-    transport->open(peer, 3, kRows, kRowBytes);
+    transport->open(peer, 3, kRows, kRowBytes, server->offer(region));
+    transport->use_gets(peer, 3, gets);
+    EXPECT_EQ(transport->why_no_gets(peer, 3).empty(), gets) << transport->why_no_gets(peer, 3);
   }
   served->transport = std::move(transport);
   return served;
 }
+std::unique_ptr<Served> ucx() { return ucx_with(false); }
+std::unique_ptr<Served> ucx_gets() { return ucx_with(true); }
 #endif
 
 using Maker = std::unique_ptr<Served> (*)();
@@ -216,6 +222,7 @@ const std::vector<std::pair<const char*, Maker>> kMakers = {{"loopback", loopbac
                                                             {"shm", shm},
 #ifdef RUDDER_HAVE_UCX
                                                             {"ucx", ucx},
+                                                            {"ucx_gets", ucx_gets},
 #endif
                                                             {"callback", callback}};
 

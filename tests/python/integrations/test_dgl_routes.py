@@ -49,6 +49,17 @@ class Served(LoopbackTransport):
     def __init__(self, rows: np.ndarray) -> None:
         super().__init__()
         self.expose(1, 0, np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1))
+        self.no_gets, self.by_gets = "UCX finds no RDMA device", False
+        self.delays = {True: 0.0, False: 0.0}  # by gets, by requests
+
+    def why_no_gets(self, part: int, table: int) -> str:
+        assert (part, table) == (1, 0)
+        return self.no_gets
+
+    def use_gets(self, part: int, table: int, on: bool) -> None:
+        assert not self.no_gets
+        self.by_gets = on
+        self.inject(delay_s=self.delays[on])
 
 
 @pytest.fixture
@@ -67,7 +78,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
         assert (part, table, name, rows, row_bytes) == (1, 0, "key", 400, 32)
 
     servers = types.SimpleNamespace(open=opened, transport=transport)
-    monkeypatch.setattr(connector, "shared", lambda: servers)
+    monkeypatch.setattr(connector, "shared", lambda own: servers)
     return transport
 
 
@@ -80,6 +91,34 @@ def test_feature_servers_come_before_the_stock_pull(source: ArraySource, served:
     caplog.set_level(logging.INFO)
     assert names(choose(source, 0, "key", None), served) == ["ucx", "kvstore"]
     assert "partition 1 by ucx (shm: its shared memory cannot be opened from here; ucx: same" in caplog.text
+    assert "one-sided gets off: UCX finds no RDMA device; kvstore: " in caplog.text
+
+
+@pytest.mark.parametrize("quicker", [True, False])
+def test_one_sided_gets_are_used_where_they_are_quicker(
+    source: ArraySource, served: Served, caplog, quicker: bool
+) -> None:
+    caplog.set_level(logging.INFO)
+    served.no_gets, served.delays = "", {quicker: 0.0, not quicker: 0.05}
+    served.inject(delay_s=served.delays[False])
+    assert names(choose(source, 0, "key", None), served) == ["ucx", "kvstore"]
+    assert served.by_gets == quicker
+    assert f"one-sided gets {'on' if quicker else 'off'}: " in caplog.text
+
+
+def test_one_sided_gets_that_fail_are_not_used(source: ArraySource, served: Served, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    served.no_gets = ""
+    stock = served.use_gets
+
+    def broken(part: int, table: int, on: bool) -> None:
+        stock(part, table, on)
+        served.inject(fail="no such key" if on else "")
+
+    served.use_gets = broken
+    assert names(choose(source, 0, "key", None), served) == ["ucx", "kvstore"]
+    assert not served.by_gets
+    assert "no such key" in caplog.text
 
 
 def test_one_that_is_much_slower_is_not_used(
@@ -98,7 +137,7 @@ def test_one_with_other_rows_is_not_used(
     source: ArraySource, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = types.SimpleNamespace(open=lambda *args: None, transport=Served(TABLE[:400]))
-    monkeypatch.setattr(connector, "shared", lambda: wrong)
+    monkeypatch.setattr(connector, "shared", lambda own: wrong)
     assert names(choose(source, 0, "key", None), served) == ["kvstore"]
     with pytest.raises(TransportError, match="partition 1 cannot be reached by ucx: its rows differ"):
         choose(source, 0, "key", ("ucx",))

@@ -54,6 +54,9 @@ class Rows:
         assert session in self.sessions
         self.grants.add((session, table, region))
 
+    def offer(self, region: int) -> tuple[int, bytes]:
+        return 4096 * region, b"key %d" % region
+
     def dismiss(self, session: int) -> None:
         self.sessions.pop(session, None)
 
@@ -81,7 +84,8 @@ class Transport:
         assert (address, len(token)) == (Rows.address, 16)
         self.told.put(("connect", peer))
 
-    def open(self, peer: int, table: int, rows: int, row_bytes: int) -> None:
+    def open(self, peer: int, table: int, rows: int, row_bytes: int, at: int, key: bytes) -> None:
+        assert key == b"key %d" % (at // 4096)
         self.told.put(("open", peer, table, rows, row_bytes))
 
     def disconnect(self, peer: int, why: str) -> None:

@@ -24,7 +24,7 @@ from rudder.serve.client import DoorClient
 from rudder.serve.door import Door, Limits
 from rudder.serve.frames import MEMBER_BYTES, STRANGER_BYTES, WireError, framed
 from rudder.serve.handshake import CLIENT, SERVER, Seal
-from rudder.serve.messages import Admitted, Enter, Open, encode
+from rudder.serve.messages import Admitted, Enter, Open, Opened, encode
 from rudder.serve.reception import TABLES_OF_A_SESSION, Reception
 
 SECRET = b"s" * 32
@@ -50,10 +50,11 @@ class Service:
         self.hosts[session] = hosts
         return Admitted(session, bytes(16), b"server's worker", ("10.0.0.1", "10.1.0.1"))
 
-    def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> None:
+    def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> Opened:
         if not name.startswith("x"):
             raise ConfigError(f"no table {name}")
         self.tables[session, table] = (name, rows, row_bytes)
+        return Opened(table, 1 << 40, b"key")
 
     def leave(self, session: int) -> None:
         del self.sessions[session]
@@ -131,7 +132,7 @@ def test_a_peer_of_the_job_opens_tables(door: Door, service: Service) -> None:
     # What each says of itself, and where its connection is seen to come from.
     assert service.hosts == {client.session: ("10.0.0.7", "127.0.0.1")}
     assert client.server_hosts == ("10.0.0.1", "10.1.0.1", "127.0.0.1")
-    client.open(3, "x", 1 << 40, 512)
+    assert client.open(3, "x", 1 << 40, 512) == Opened(3, 1 << 40, b"key")
     assert service.tables == {(client.session, 3): ("x", 1 << 40, 512)}
     with pytest.raises(TransportError, match="no table secrets") as caught:
         client.open(4, "secrets", 1, 1)

@@ -25,7 +25,7 @@ MESSAGES = st.one_of(
         NUMBER,
         st.from_regex(r"[\w.:~]{1,200}", fullmatch=True).filter(str.isascii),
     ),
-    st.builds(Opened, NUMBER),
+    st.builds(Opened, NUMBER, st.integers(0, 2**64 - 1), st.binary(max_size=500)),
     st.builds(Denied, st.text(min_size=1, max_size=200)),
 )
 
@@ -79,3 +79,4 @@ def test_bounds() -> None:
 
 def test_a_token_never_shows() -> None:
     assert "secret-token" not in repr(Admitted(1, b"secret-token....", b""))
+    assert "secret-key" not in repr(Opened(1, 2, b"secret-key"))
