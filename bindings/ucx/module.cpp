@@ -134,7 +134,7 @@ void register_server(py::module_& m) {
       .def(
           "offer",
           [](FeatureServer& self, FeatureServer::RegionId region) {
-            FeatureServer::Offer offer;
+            rudder::wire::Offer offer;
             {
               const py::gil_scoped_release release;
               offer = self.offer(region);
@@ -201,7 +201,7 @@ void register_transport(py::module_& m) {
              std::uint64_t at, const py::bytes& key) {
             const std::string packed = key;
             const auto bytes = view(packed);
-            const rudder::FeatureServer::Offer offer{at, {bytes.begin(), bytes.end()}};
+            const rudder::wire::Offer offer{at, {bytes.begin(), bytes.end()}};
             const py::gil_scoped_release release;
             self.open(static_cast<PartId>(peer), table, rows, row_bytes, offer);
           },

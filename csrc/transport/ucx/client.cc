@@ -26,7 +26,7 @@ void Ucx::Impl::connect(PartId peer, std::span<const std::byte> address, std::ui
 }
 
 void Ucx::Impl::open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
-                     const FeatureServer::Offer& offer) {
+                     const wire::Offer& offer) {
   if (row_bytes == 0 || row_bytes > config_.chunk_bytes)
     throw Error(ErrorCode::kConfig, "rows of " + std::to_string(row_bytes) + " bytes do not fit chunks of " +
                                         std::to_string(config_.chunk_bytes));
@@ -170,7 +170,7 @@ void Ucx::connect(PartId peer, std::span<const std::byte> address, std::uint64_t
   impl_->connect(peer, address, session, token);
 }
 void Ucx::open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
-               const FeatureServer::Offer& offer) {
+               const wire::Offer& offer) {
   impl_->open(peer, table, rows, row_bytes, offer);
 }
 std::string Ucx::why_no_gets(PartId peer, TableId table) const { return impl_->why_no_gets(peer, table); }

@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "transport/transport.h"
-#include "transport/ucx/server.h"
 #include "transport/ucx/wire.h"
 #include "transport/ucx/worker.h"
 
@@ -59,7 +58,7 @@ class Ucx final : public Transport {
   // The server has granted the table to the session; `offer`: what it says of one-sided gets. Throws
   // Error(kState) for a peer not connected, Error(kConfig) for rows that do not fit a chunk.
   void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
-            const FeatureServer::Offer& offer = {});
+            const wire::Offer& offer = {});
   // Why rows of a table do not come by one-sided gets; empty where they can.
   std::string why_no_gets(PartId peer, TableId table) const;
   // By gets, or (at first) by requests that the server answers. It lasts beyond this connection, and is of no

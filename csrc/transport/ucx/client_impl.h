@@ -1,4 +1,4 @@
-// The inside of the `ucx` transport, for its two source files alone.
+// The inside of the `ucx` transport, for its source files alone.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,8 @@
 
 namespace rudder {
 
-// What is behind Ucx. client.cc has what any thread calls, client_progress.cc what the worker's thread does.
+// What is behind Ucx. client.cc has what any thread calls, client_progress.cc what the worker's thread does,
+// and client_gets.cc how that reads rows by itself.
 // All but `mutex_`'s state is owned by the worker's thread.
 class Ucx::Impl {
  public:
@@ -44,8 +45,7 @@ class Ucx::Impl {
   ucx::Admission& admission() { return worker_.admission(); }
   void connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
                const wire::Token& token);
-  void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
-            const FeatureServer::Offer& offer);
+  void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes, const wire::Offer& offer);
   std::string why_no_gets(PartId peer, TableId table) const;
   void use_gets(PartId peer, TableId table, bool on);
   void disconnect(PartId peer, const std::string& why);

@@ -150,50 +150,6 @@ void Ucx::Impl::ask(Peer& peer, PartId number, Piece& piece, std::size_t rows) {
     outgoing.release();  // NOLINT(bugprone-unused-return-value): `sent` deletes it
 }
 
-void Ucx::Impl::get(Peer& peer, PartId number, Piece& piece, std::size_t rows, const Remote& remote) {
-  const Gather& gather = piece.job->gathers[piece.gather];
-  const auto wanted = std::span(gather.rows).subspan(piece.next, rows);
-  const std::uint64_t id = begin(peer, number, piece, rows);
-  Request& request = requests_.at(id);
-  // UCX writes to the destination from the first get on.
-  request.receiving = true;
-  ++request.job->receiving;
-  request.gets = 1;  // this function's, so that it does not end before all have begun
-  ucs_status_t status = UCS_OK;
-  for (std::size_t from = 0, to; from < rows && status == UCS_OK; from = to) {
-    for (to = from + 1; to < rows && wanted[to] == wanted[to - 1] + 1;) ++to;
-    auto receive = std::make_unique<Receive>(Receive{this, id});
-    ucp_request_param_t params{};
-    params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
-    params.cb.send = &Impl::on_got;
-    params.user_data = receive.get();
-    const ucs_status_ptr_t handle = ucp_get_nbx(
-        peer.endpoint->handle(), request.out + from * gather.row_bytes, (to - from) * gather.row_bytes,
-        remote.address + static_cast<std::uint64_t>(wanted[from]) * gather.row_bytes, remote.key, &params);
-    if (UCS_PTR_IS_PTR(handle)) {
-      receive.release();  // NOLINT(bugprone-unused-return-value): on_got deletes it
-      ++request.gets;
-    } else if (UCS_PTR_IS_ERR(handle)) {
-      status = UCS_PTR_STATUS(handle);
-      peer.error = ucx::text_of(status);
-    }
-  }
-  got(id, status);
-}
-
-void Ucx::Impl::on_got(void* request, ucs_status_t status, void* receive) {
-  const std::unique_ptr<Receive> what(static_cast<Receive*>(receive));
-  ucp_request_free(request);
-  what->self->got(what->request, status);
-}
-
-void Ucx::Impl::got(std::uint64_t id, ucs_status_t status) {
-  const auto it = requests_.find(id);
-  if (it == requests_.end()) return;
-  if (status != UCS_OK) it->second.status = status;
-  if (--it->second.gets == 0) received(id, it->second.status);
-}
-
 Ucx::Impl::Peer* Ucx::Impl::sender(const Request& request, const wire::Token& token) {
   Peer& peer = peers_[request.peer];
   return peer.connection == request.connection && wire::same(peer.token, token) ? &peer : nullptr;

@@ -50,7 +50,7 @@ class FeatureServer::Impl {
   RegionId expose(Region region);
   void admit(SessionId session, const wire::Token& token, std::span<const std::byte> address);
   void grant(SessionId session, TableId table, RegionId region);
-  Offer offer(RegionId region);
+  wire::Offer offer(RegionId region);
   void dismiss(SessionId session);
   std::vector<SessionId> dismissed();
   Stats stats() const;
@@ -98,7 +98,7 @@ class FeatureServer::Impl {
   mutable std::mutex mutex_;
   std::map<std::tuple<std::string, std::size_t, std::size_t, std::size_t>, RegionId> by_segment_;
   std::vector<std::shared_ptr<const Region>> regions_;
-  std::map<RegionId, Offer> offers_;  // of the worker's thread
+  std::map<RegionId, wire::Offer> offers_;  // of the worker's thread
   std::vector<SessionId> dismissed_;
   std::mutex ending_;
 
@@ -152,16 +152,16 @@ std::shared_ptr<const Region> FeatureServer::Impl::at(RegionId region) const {
   return regions_[region];
 }
 
-FeatureServer::Offer FeatureServer::Impl::offer(RegionId region) {
+wire::Offer FeatureServer::Impl::offer(RegionId region) {
   const auto rows = at(region);
   if (!worker_.why_no_gets().empty()) return {};
-  Offer offered;
+  wire::Offer offered;
   const bool ran = worker_.call([&] {
     auto it = offers_.find(region);
     if (it == offers_.end())
       it = offers_
-               .emplace(region, Offer{reinterpret_cast<std::uintptr_t>(rows->rows),
-                                      worker_.expose({rows->rows, rows->count * rows->row_bytes})})
+               .emplace(region, wire::Offer{reinterpret_cast<std::uintptr_t>(rows->rows),
+                                            worker_.expose({rows->rows, rows->count * rows->row_bytes})})
                .first;
     offered = it->second;
   });
@@ -397,7 +397,7 @@ void FeatureServer::admit(SessionId session, const wire::Token& token, std::span
 void FeatureServer::grant(SessionId session, TableId table, RegionId region) {
   impl_->grant(session, table, region);
 }
-FeatureServer::Offer FeatureServer::offer(RegionId region) { return impl_->offer(region); }
+wire::Offer FeatureServer::offer(RegionId region) { return impl_->offer(region); }
 void FeatureServer::dismiss(SessionId session) { impl_->dismiss(session); }
 std::vector<FeatureServer::SessionId> FeatureServer::dismissed() { return impl_->dismissed(); }
 FeatureServer::Stats FeatureServer::stats() const { return impl_->stats(); }

@@ -56,14 +56,8 @@ class FeatureServer {
   // Error(kConfig, kTransport).
   void let_in(SessionId session, std::span<const std::string> hosts);
 
-  // For Ucx::open: where the region is and the key to read it by one-sided gets, empty where there are none.
-  // It reads the region alone, but UCX may well let its holder write there, too. Throws Error(kConfig) for an
-  // unknown region, Error(kClosed).
-  struct Offer {
-    std::uint64_t address = 0;
-    std::vector<std::byte> key;
-  };
-  Offer offer(RegionId region);
+  // For Ucx::open. Throws Error(kConfig) for an unknown region, Error(kClosed).
+  wire::Offer offer(RegionId region);
 
   // UCX begins to connect to the client, who must have let this server's hosts in. Throws Error(kConfig) for
   // a number in use, Error(kTransport) for an address that UCX refuses, Error(kClosed).

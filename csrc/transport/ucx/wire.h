@@ -36,6 +36,13 @@ inline constexpr std::size_t kMaxMessage = 512;                       // bytes o
 
 using Token = std::array<std::byte, 16>;
 
+// For a client's one-sided gets: where a table is in the server's memory, and UCX's key to it, which is empty
+// where there are none. It reads that table alone, but UCX may well let its holder write there, too.
+struct Offer {
+  std::uint64_t address = 0;
+  std::vector<std::byte> key;
+};
+
 // Takes the same time wherever the difference is.
 bool same(const Token& a, const Token& b);
 

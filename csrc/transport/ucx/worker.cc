@@ -7,12 +7,10 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <sstream>
 #include <utility>
 
 #include "common/error.h"
+#include "transport/ucx/capabilities.h"
 
 namespace rudder::ucx {
 namespace {
@@ -37,38 +35,6 @@ void modify(ucp_config_t* config, const char* name, const std::string& value) {
     ucp_config_release(config);
     refuse(ErrorCode::kConfig, std::string("UCX takes no ") + name + "=" + value, status);
   }
-}
-
-// UCX tells some things in print alone.
-template <class Print>
-std::vector<std::string> lines_of(const Print& print) {
-  char* text = nullptr;
-  std::size_t size = 0;
-  FILE* const stream = open_memstream(&text, &size);
-  if (stream == nullptr) return {};
-  print(stream);
-  std::fclose(stream);
-  std::istringstream all(std::string(text, size));
-  std::free(text);  // NOLINT(cppcoreguidelines-no-malloc): of open_memstream
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(all, line);) lines.push_back(line);
-  return lines;
-}
-
-// "resource 0 : md 0 dev 0 flags -- tcp/lo".
-std::vector<std::string> transports_of(ucp_context_h context) {
-  std::vector<std::string> found;
-  for (const std::string& line : lines_of([&](FILE* to) { ucp_context_print_info(context, to); })) {
-    const auto at = line.find("-- ");
-    if (line.find(" resource ") != std::string::npos && at != std::string::npos)
-      found.push_back(line.substr(at + 3, line.find_last_not_of(' ') - at - 2));
-  }
-  return found;
-}
-
-// "rc_mlx5/mlx5_0:1": reliable and dynamically connected InfiniBand. Others copy, or (ud) cannot read.
-bool reads_memory(const std::string& transport) {
-  return transport.starts_with("rc_") || transport.starts_with("dc_");
 }
 
 }  // namespace
@@ -122,7 +88,7 @@ void Worker::open_context(const WorkerConfig& config, std::uint64_t features) {
 Worker::Worker(const WorkerConfig& config) : emulates_(config.emulate_gets) {
   open_context(config, 0);
   transports_ = transports_of(context_);
-  offloads_ = std::ranges::any_of(transports_, reads_memory);
+  offloads_ = std::ranges::any_of(transports_, [](const auto& name) { return reads_memory(name); });
   if (offloads_ || emulates_) {
     ucp_cleanup(context_);
     open_context(config, UCP_FEATURE_RMA);
@@ -189,16 +155,7 @@ void Worker::destroy() {
 
 std::string Worker::why_no_gets(const Endpoint& endpoint) const {
   if (!why_no_gets_.empty() || emulates_) return why_no_gets_;
-  // "lane[1]: 5:rc_mlx5/mlx5_0:1.1 md[4] -> md[4]/ib/sysdev[255] rma_bw#0 rma"
-  for (const std::string& line : lines_of([&](FILE* to) { ucp_ep_print_info(endpoint.handle(), to); })) {
-    std::istringstream words(line);
-    bool lane = false, reads = false;
-    for (std::string word; words >> word;) {
-      lane = lane || word.starts_with("lane[");
-      reads = reads || reads_memory(word.substr(word.find(':') + 1));
-      if (lane && reads && (word == "rma" || word.starts_with("rma_bw"))) return {};
-    }
-  }
+  if (reads_memory(endpoint.handle())) return {};
   return "the connection is not by RDMA";
 }
 
