@@ -10,129 +10,49 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
-from multiprocessing import shared_memory
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-import rudder
 from rudder import ucx
 from rudder.errors import ConfigError, RudderError, TransportError
 from rudder.serve import connector as connector_module
 from rudder.serve.connector import Connector
-from rudder.serve.places import ENV_SERVERS, parse_servers
+from rudder.serve.places import ENV_SERVERS
 from rudder.serve.process import ServeSettings, serving
 
 if ucx.why_not() is not None:
     pytest.skip(str(ucx.why_not()), allow_module_level=True)
 
-from rudder import _core
-
-SECRET = "5" * 32
-ROWS, ROW_BYTES = 5000, 512
-
-
-class Segment:
-    """Rows in shared memory, as DGL's server would hold them outside of a launched job."""
-
-    def __init__(self) -> None:
-        self.key = f"node~_N~x{uuid.uuid4().hex}"
-        self.memory = shared_memory.SharedMemory(f"{self.key}-kvdata-", create=True, size=ROWS * ROW_BYTES)
-        self.rows = np.frombuffer(self.memory.buf, dtype=np.uint8).reshape(ROWS, ROW_BYTES)
-        self.rows[:] = np.random.default_rng(7).integers(0, 256, (ROWS, ROW_BYTES), dtype=np.uint8)
-
-    def close(self) -> None:
-        del self.rows
-        self.memory.close()
-        self.memory.unlink()
+from serving import (
+    ROW_BYTES,
+    ROWS,
+    SECRET,
+    Segment,
+    ServerProcess,
+    connected,
+    environment,
+    read,
+    reading,
+    stop,
+)
 
 
 @pytest.fixture
 def segment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Segment]:
     monkeypatch.delenv("RUDDER_JOB", raising=False)
-    made = Segment()
-    yield made
-    made.close()
-
-
-class ServerProcess:
-    """`rudder serve` as users run it."""
-
-    def __init__(self, folder: Path, secret: str = SECRET, port: int = 0) -> None:
-        self.address_file = folder / "1"
-        self.address_file.unlink(missing_ok=True)
-        root = str(Path(rudder.__file__).resolve().parents[1])
-        command = ["--partition", "1", "--address", "127.0.0.1", "--address-file", str(self.address_file)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rudder.cli", "serve", *command, "--port", str(port)],
-            env={
-                **os.environ,
-                "RUDDER_SECRET": secret,
-                "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.ready = self.process.stdout.readline()
-
-    @property
-    def place(self) -> tuple[str, int]:
-        return parse_servers(self.address_file.read_text())[0]
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=30)
-        return self.process.returncode, errors
+    with contextlib.closing(Segment()) as made:
+        yield made
 
 
 @pytest.fixture
 def server(segment: Segment, tmp_path: Path) -> Iterator[ServerProcess]:
     pytest.importorskip("typer")
-    made = ServerProcess(tmp_path)
-    yield made
-    if made.process.poll() is None:
-        made.process.kill()
-        made.process.communicate()
-
-
-@contextlib.contextmanager
-def reading(connector: Connector, deadline: float = 20.0):
-    """A prefetcher without a buffer whose rows of partition 1 come by the connector."""
-    core = _core.Prefetcher(
-        table=3,
-        row_bytes=ROW_BYTES,
-        part_starts=np.array([0, 0, ROWS]),
-        local_part=0,
-        local_rows=None,
-        routes=[[], [connector.transport]],
-        capacity_rows=0,
-        window_rows=0,
-        policy="none",
-        deadline_s=deadline,
-    )
-    try:
-        yield core
-    finally:
-        core.close()
-
-
-def read(core: _core.Prefetcher, rows: np.ndarray) -> np.ndarray:
-    out = np.empty((len(rows), ROW_BYTES), dtype=np.uint8)
-    core.read(rows, out)
-    return out
-
-
-@contextlib.contextmanager
-def connected(server: ServerProcess, segment: Segment, secret: str = SECRET):
-    with contextlib.closing(Connector([("127.0.0.1", 1), server.place], secret.encode(), own=0)) as connector:
-        connector.open(1, 3, segment.key, ROWS, ROW_BYTES)
-        yield connector
+    with contextlib.closing(ServerProcess(tmp_path)) as made:
+        yield made
 
 
 def test_rows_come_bit_for_bit(server: ServerProcess, segment: Segment) -> None:
@@ -269,7 +189,7 @@ def test_a_stopped_server_misses_the_deadline_and_serves_when_it_goes_on(
     rows = np.arange(100)
     with connected(server, segment) as connector, reading(connector, deadline=1.0) as core:
         read(core, rows)
-        server.process.send_signal(signal.SIGSTOP)
+        stop(server.process)
         began = time.monotonic()
         with pytest.raises(TransportError) as caught:
             read(core, rows)
@@ -334,10 +254,9 @@ def test_sessions_leave_nothing(segment: Segment) -> None:
 )
 def test_what_is_left_open_ends_with_the_interpreter(left: str) -> None:
     code = f"import os, sys; from rudder import ucx; compiled = ucx.load(); {left}; print('bye')"
-    root = str(Path(rudder.__file__).resolve().parents[1])
     ended = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=60,
