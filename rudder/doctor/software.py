@@ -103,9 +103,8 @@ def ucx() -> Check:
             f"{text}; its TCP ports cannot be locked: {why_open}",
             "run jobs in a network of their own, or with --no-feature-servers",
         )
-    return Check(
-        "ucx", Status.OK, f"{text}; its TCP ports can be locked; RDMA devices: {', '.join(ports) or 'none'}"
-    )
+    devices = ", ".join(ports) if ports else "none, so one-sided gets are off"
+    return Check("ucx", Status.OK, f"{text}; its TCP ports can be locked; RDMA devices: {devices}")
 
 
 # The shipped model's load report, or why there is none: [reason, report]. In a process of its own, since a

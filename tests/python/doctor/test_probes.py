@@ -148,7 +148,8 @@ def test_ucx_is_ok_where_rudder_can_use_it(monkeypatch: pytest.MonkeyPatch) -> N
     check = software.ucx()
     assert check.status is Status.OK
     assert check.found == (
-        "UCX 1.22.0 (/x/libucp.so), transports: tcp, cma; its TCP ports can be locked; RDMA devices: none"
+        "UCX 1.22.0 (/x/libucp.so), transports: tcp, cma; its TCP ports can be locked; RDMA devices: none,"
+        " so one-sided gets are off"
     )
 
 
