@@ -116,6 +116,12 @@ def test_a_model_that_wants_a_plan_gets_it(space: Space, plan: Plan, seed: int, 
     assert decide(model, space, plan, [END]) == wanted
 
 
+def test_a_token_that_went_ahead_is_not_written_again() -> None:
+    # What tells w=0 from w=0.25 is the token " d=", but " d=3" is one token too.
+    plan, wanted = Plan(window=0.25), Plan(window=0, depth=3)
+    assert decide(Wanting([" d=", " d=3"], str(wanted)), Space(), plan, [END]) == wanted
+
+
 def test_what_must_come_is_fed_without_asking() -> None:
     space, plan = Space(priors=("vip",)), Plan()
     model = Wanting([" w=", "=", "100", "16", "32", "64"], str(plan))
