@@ -65,13 +65,14 @@ class Counted {
 
   void steer(std::optional<std::size_t> capacity, std::optional<std::size_t> depth,
              std::shared_ptr<const rudder::Prior> prior, std::optional<bool> replace,
-             std::optional<std::uint64_t> observe) {
+             std::optional<std::uint32_t> fraction, std::optional<std::uint64_t> observe) {
     if (capacity && *capacity != ledger_.policy().capacity()) {
       ledger_.set_capacity(*capacity);
       evicted_ += ledger_.evicted().size();
     }
     if (depth) ledger_.set_depth(*depth);
     if (prior) ledger_.set_prior(std::move(prior));
+    if (fraction) ledger_.limit_replacement(*fraction);
     if (replace) ledger_.allow_replacement(*replace);
     if (observe) ledger_.observe(*observe);
   }
@@ -177,15 +178,15 @@ void register_ledger(py::module_& m) {
           "steer",
           [](Counted& self, std::optional<std::int64_t> capacity_rows, std::optional<std::int64_t> depth,
              std::shared_ptr<rudder::Prior> prior, std::optional<bool> replace,
-             std::optional<std::uint64_t> observe) {
+             std::optional<std::uint32_t> fraction, std::optional<std::uint64_t> observe) {
             std::optional<std::size_t> rows, minibatches;
             if (capacity_rows) rows = amount(*capacity_rows, "capacity_rows");
             if (depth) minibatches = amount(*depth, "depth");
             const py::gil_scoped_release release;
-            self.steer(rows, minibatches, std::move(prior), replace, observe);
+            self.steer(rows, minibatches, std::move(prior), replace, fraction, observe);
           },
           py::kw_only(), "capacity_rows"_a = py::none(), "depth"_a = py::none(),
-          "prior"_a = std::shared_ptr<rudder::Prior>(), "replace"_a = py::none(), "observe"_a = py::none())
+          "prior"_a = std::shared_ptr<rudder::Prior>(), "replace"_a = py::none(), "fraction"_a = py::none(), "observe"_a = py::none())
       .def("drop_pending", &Counted::drop_pending, py::call_guard<py::gil_scoped_release>())
       .def(
           "invalidate",

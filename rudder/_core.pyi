@@ -233,6 +233,7 @@ class Ledger:
         depth: int | None = ...,
         prior: Prior | None = ...,
         replace: bool | None = ...,
+        fraction: int | None = ...,
         observe: int | None = ...,
     ) -> None:
         """As `Prefetcher.steer`; what is None stays."""

@@ -12,8 +12,8 @@ signals           the evidence as whole numbers, see `rudder.agent.evidence`
 prompt            the line that a language model reads
 counterfactuals   modelled milliseconds a step of that interval under other plans, by the names of
                   `Space.candidates`; {}: there is no shadow, or it knows nothing yet
-default_ms        modelled milliseconds a step, had the default plan been in force from the beginning;
-                  null: not known
+live_ms           modelled milliseconds a step of the run; default_ms: had the default plan been in force
+                  from the beginning. null: not modelled, or not now
 before            the plan that was in force
 answer            the controller's plan; null: there was none
 answers           interval whose evidence the answer is about; null: there was none
@@ -48,6 +48,7 @@ OUTCOMES = {
     "none": "no answer had come",
     "late": "an answer came too late",
     "refused": "the answer could not be used",
+    "kept out": "the guard did not let the answer into force",
     "rolled back": "the guard put the default plan back",
     "asleep": "the controller was not asked",
 }
@@ -62,6 +63,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "signals": (dict,),
     "prompt": (str,),
     "counterfactuals": (dict,),
+    "live_ms": (int, float, type(None)),
     "default_ms": (int, float, type(None)),
     "before": (str,),
     "answer": (str, type(None)),
@@ -79,13 +81,16 @@ _END = ("tensor", "rank", "interval", "minibatches", "milliseconds", "effect")
 _EFFECT = ("interval", "milliseconds_before", "milliseconds_after", "change")
 
 
-def evidence_values(evidence: Evidence, default_ms: float | None) -> dict[str, Any]:
+def evidence_values(
+    evidence: Evidence, live_ms: float | None = None, default_ms: float | None = None
+) -> dict[str, Any]:
     """The part of a line that is known before the decision."""
     return {
         **interval_values(evidence.metrics),
         "signals": evidence.signals(),
         "prompt": evidence_text(evidence),
         "counterfactuals": {name: round(ms, 4) for name, ms in evidence.counterfactuals.items()},
+        "live_ms": None if live_ms is None else round(live_ms, 4),
         "default_ms": None if default_ms is None else round(default_ms, 4),
         "before": str(evidence.plan),
     }

@@ -99,13 +99,12 @@ def _measured(line: dict[str, Any], after: dict[str, Any] | None) -> dict[str, A
     effect = after["effect"] if after is not None else None
     if after is None or effect is None or effect["interval"] != line["interval"]:
         return None
-    live, default = after.get("counterfactuals", {}).get("="), after.get("default_ms")
-    known = live is not None and bool(default)
+    live, default = after.get("live_ms"), after.get("default_ms")
     return {
         "milliseconds_before": effect["milliseconds_before"],
         "milliseconds_after": effect["milliseconds_after"],
         "change": effect["change"],
-        "modelled_against_default": round(live / default - 1, 4) if known else None,
+        "modelled_against_default": round(live / default - 1, 4) if live and default else None,
     }
 
 

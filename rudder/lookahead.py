@@ -73,6 +73,11 @@ class Lookahead:
         self._closed = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bound on the sampled minibatches that wait, beside what the plan gives them."""
+        return self._waiting_bytes
+
     # -- the trainer's side
 
     def begin(self) -> int:

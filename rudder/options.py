@@ -48,10 +48,14 @@ class Options:
     #: default the one that RUDDER_CONTROLLER names, else "default".
     controller: ControllerLike = field(default_factory=lambda: os.environ.get(ENV_CONTROLLER) or "default")
     #: Of the agent: a GGUF file, or the address of a model server. None: the file that RUDDER_AGENT_MODEL
-    #: names, else the model that comes with the package.
+    #: names, else the model that comes with the package. Of a classifier: a file of labelled decisions.
     agent_model: str | os.PathLike[str] | None = None
-    #: Put the default plan back where a shadow of the run says that the controller's plans are slower.
+    #: Put the default plan back where a shadow of the run says that the controller's plans are slower, and
+    #: let a controller sleep that costs more than it gains.
     guard: bool = True
+    #: Share of the run's time that the shadow may take on the trainer's thread; what other plans would take
+    #: is modelled the less often, the less there is. 0: once. 1: after every interval, whatever that takes.
+    shadow_share: float = 0.004
     #: Seconds until a fetch that got no answer fails. Where there are fallback transports, each gets an
     #: equal share of what is left when its turn comes; giving up one of them in the midst of rows may take
     #: up to a second on top.
@@ -83,6 +87,8 @@ class Options:
             raise ConfigError(f"verify={self.verify!r}: use False, True (same as 'raise') or 'count'")
         if not self.deadline > 0:
             raise ConfigError(f"deadline of {self.deadline} s: it must be above 0")
+        if not 0 <= self.shadow_share <= 1:
+            raise ConfigError(f"shadow_share of {self.shadow_share}: it must be 0 to 1, a share of the time")
         check_controller(self.controller)
 
     @property

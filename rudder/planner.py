@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
-from rudder.agent import Space, make_controller
+from rudder.agent import DefaultController, Space, make_controller
+from rudder.agent.controller import ControllerLike
+from rudder.agent.guard import Guard
 from rudder.errors import ClosedError, RudderError
 from rudder.metrics import IntervalMetrics
 from rudder.options import Options
 from rudder.plan import Plan
 from rudder.policies import SCORE, STATIC_FREQUENCY
 from rudder.prior import Priors
+from rudder.shadowing import LiveShadow
 from rudder.source import FeatureSource, Ids
 from rudder.steering import Notes, Steering
 
@@ -34,13 +38,17 @@ class Planner:
         self._priors = Priors(source, options)
         plan, self.first_prior = self._priors.start(options.first_plan)
         model = None if options.agent_model is None else os.fspath(options.agent_model)
-        named = isinstance(options.controller, str)
         controller = make_controller(options.controller, model=model)
+        steered = not isinstance(controller, DefaultController)
+        self._shadow = LiveShadow(source, options, plan, capacity_rows, self._priors) if steered else None
         self._steering = Steering(
             controller,
-            Space(plan, priors=self._priors.choices(plan), scores=self._scores),
-            name=str(options.controller) if named else type(controller).__name__,
-            bounded=named,
+            # A source computes its priors once: only what is counted here can be had anew.
+            Space(plan, self._priors.choices(plan), rebuilds=("frequency",), scores=self._scores),
+            shadow=self._shadow,
+            guard=Guard(plan) if steered and options.guard else None,
+            name=_name(options.controller),
+            bounded=isinstance(options.controller, str),
         )
         self._core: Core | None = None
         self._recorder: Recorder | None = None
@@ -79,9 +87,16 @@ class Planner:
         """Bytes of the memory that the plan gives to waiting blocks."""
         return (self._capacity_rows - self.buffer_rows) * self._row_bytes
 
-    def count(self, ids: Ids) -> None:
-        """Ids of a minibatch, for priors that come from accesses."""
+    def submitted(self, ids: Ids, waiting_bytes: int, sampling_seconds: float) -> None:
+        """A minibatch enters the window: for priors that come from accesses, and for the shadow."""
         self._priors.count(ids, self.plan)
+        if self._shadow is not None:
+            self._shadow.submitted(ids, waiting_bytes, sampling_seconds)
+
+    def dropped(self) -> None:
+        """What was submitted and not taken is forgotten."""
+        if self._shadow is not None:
+            self._shadow.dropped()
 
     def replan(self, **changes: Any) -> Plan:
         """Change fields of the plan now. Raises ConfigError."""
@@ -89,9 +104,12 @@ class Planner:
         self._apply(plan)
         return plan
 
-    def next_interval(self, metrics: IntervalMetrics) -> None:
-        """Ask the controller for the next interval's plan and bring it into force, if it can be."""
-        plan = self._steering.step(metrics)
+    def next_interval(self, metrics: IntervalMetrics, waiting_bytes: int | None = None) -> None:
+        """Ask the controller for the next interval's plan and bring it into force, if it can be.
+
+        ``waiting_bytes``: the loader's bound on blocks that wait, where there is a loader.
+        """
+        plan = self._steering.step(metrics, waiting_bytes)
         if plan == self.plan and not self._priors.due(self.plan, plan) and not self._scores:
             self._steering.accept(plan)
         else:
@@ -122,6 +140,7 @@ class Planner:
 
     def _apply(self, plan: Plan) -> None:
         assert self._core is not None
+        began = time.perf_counter()
         prior = self._priors.change(self.plan, plan)
         if self._recorder is not None and prior is not None:
             self._recorder.prior(prior)
@@ -132,6 +151,9 @@ class Planner:
             prior=prior,
             **self._replacement(plan),
         )
+        if self._shadow is not None:
+            worth = self._priors.worth(plan.prior) if prior is not None else None
+            self._shadow.applied(plan, worth, time.perf_counter() - began)
         self._steering.accept(plan.but(rebuild=False), rebuilt=prior is not None)
 
     def _replacement(self, plan: Plan) -> dict[str, Any]:
@@ -143,3 +165,9 @@ class Planner:
 
     def _window_rows(self, plan: Plan) -> int:
         return round(plan.window * self._buffer_rows(plan))
+
+
+def _name(which: ControllerLike) -> str:
+    if isinstance(which, str):
+        return which
+    return "default" if isinstance(which, DefaultController) else type(which).__name__

@@ -193,7 +193,7 @@ class Prefetcher:
         wait. Raises IdError, ClosedError.
         """
         ids = as_ids(joined(parts), self.rows)
-        self._planner.count(ids)
+        self._planner.submitted(ids, waiting_bytes, sampling_seconds)
         self._meter.add(seconds_sampling=sampling_seconds)
         minibatch = Minibatch(self._core.submit(ids, waiting_bytes), parts)
         if self._gap is not None:
@@ -225,6 +225,7 @@ class Prefetcher:
     def drop_pending(self) -> None:
         """Forget all minibatches that were submitted and whose rows were not asked for yet."""
         self._claims.drop()
+        self._planner.dropped()
         if self._gap is not None and not self._closed:
             self._gap.dropped(int(self._core.counters()["minibatches"]))
 
@@ -276,7 +277,7 @@ class Prefetcher:
 
     def _end_interval(self) -> None:
         metrics = self._meter.end_interval(self.plan, self._planner.refused)
-        self._planner.next_interval(metrics)
+        self._planner.next_interval(metrics, self.feeder.waiting_bytes if self.feeder is not None else None)
         if self.feeder is not None:
             self.feeder.poke()
 

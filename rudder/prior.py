@@ -69,6 +69,19 @@ class Priors:
         possible |= {name: name in self._source.priors for name in _FALLBACK}
         return tuple(name for name in PRIORS if possible[name])
 
+    def worth(self, name: str) -> NDArray[np.float32] | None:
+        """float32 [rows], as the policy gets it but for local rows; None where it is counted or missing.
+
+        May be the source's own array: not to be changed.
+        """
+        if name == "frequency":
+            return None
+        if self._policy == SCORE:
+            return among(self._worth(name), self._halo())
+        if name in self._source.priors:
+            return np.asarray(self._source.priors[name](), dtype=np.float32)
+        return self._given if name == "given" else None
+
     def due(self, old: Plan, new: Plan) -> bool:
         """Does the new plan need a prior that is not in force: another one, or the same computed anew?"""
         if self._counts_itself(new):

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol
 
 from rudder.agent.controller import Controller, Report, Reporting
 from rudder.agent.evidence import Evidence
+from rudder.agent.guard import Guard
 from rudder.agent.memory import Memory
 from rudder.agent.space import Space
 from rudder.agent.worth import BusyCores, Worth
 from rudder.decisions import effect, evidence_values, interval_values
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
+from rudder.shadowing import LiveShadow
 
 _log = logging.getLogger("rudder")
 
@@ -39,25 +40,6 @@ class Notes(Protocol):
         ...
 
 
-class Modelled(Protocol):
-    """What a shadow of the run says of an interval that has ended: milliseconds a step."""
-
-    #: Under each candidate, had it been in force from the interval's begin; {}: not known (yet).
-    counterfactuals: Mapping[str, float]
-    #: Had the default plan been in force all the time.
-    default_ms: Optional[float]  # noqa: UP045  (read at run time on Python 3.9)
-    #: Share of requested rows that no earlier interval had requested.
-    fresh_share: Optional[float]  # noqa: UP045
-
-
-class Watcher(Protocol):
-    """The guard: told of every interval, says when the default plan has to come back."""
-
-    def judge(self, live_ms: float | None, default_ms: float | None) -> str | None:
-        """Why the default plan comes back now; None where the plan may stay."""
-        ...
-
-
 class Steering:
     """The plan in force and the controller that may change it. Used by one thread (the trainer's).
 
@@ -71,17 +53,21 @@ class Steering:
         *,
         name: str = "",
         bounded: bool = False,
-        guard: Watcher | None = None,
+        shadow: LiveShadow | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """Start with the default plan of ``space``.
 
         ``name``: the controller's; "default" is not watched: nothing of it is counted or written.
-        ``bounded``: answers are brought to the nearest plan that may follow.
+        ``bounded``: answers are brought to the nearest plan that may follow. ``guard`` wants a
+        ``shadow``; without it the controller never sleeps.
         """
         self.controller, self.space = controller, space
         self.plan = space.default
         self.refused = 0
         self._name, self._bounded, self._guard = name, bounded, guard
+        self._shadow = shadow
+        self._looked = False
         self._watched = name != "default"
         self._worth = Worth()
         self._memory = Memory()
@@ -101,35 +87,60 @@ class Steering:
         """Is the controller not asked, because it costs more than it gains?"""
         return self._worth.asleep
 
-    def step(self, metrics: IntervalMetrics, modelled: Modelled | None = None) -> Plan:
-        """The next interval's plan: the controller's, or the last good one where that cannot be used."""
+    def step(self, metrics: IntervalMetrics, waiting_bytes: int | None = None) -> Plan:
+        """The next interval's plan: the controller's, or the last good one where that cannot be used.
+
+        ``waiting_bytes``: the loader's bound on blocks that wait, where there is a loader.
+        """
         began = time.perf_counter()
         try:
-            return self._step(metrics, modelled)
+            return self._step(metrics, waiting_bytes)
         finally:
             self._spent = time.perf_counter() - began
 
-    def _step(self, metrics: IntervalMetrics, modelled: Modelled | None) -> Plan:
-        before = self._memory.previous
+    def _step(self, metrics: IntervalMetrics, waiting_bytes: int | None) -> Plan:
+        before, shadow = self._memory.previous, self._shadow
+        self._looked = shadow is not None and shadow.end_interval(metrics, waiting_bytes)
+        modelled: dict[str, float] = {}
+        if shadow is not None and self._looked and not self.asleep:
+            modelled = shadow.counterfactuals(self.space.candidates(metrics.plan))
         self._evidence = evidence = self._memory.evidence(
             metrics,
             self.space,
-            counterfactuals=modelled.counterfactuals if modelled is not None else {},
-            fresh_share=modelled.fresh_share if modelled is not None else None,
+            counterfactuals=modelled,
+            fresh_share=shadow.fresh_share if shadow is not None else None,
         )
-        default_ms = modelled.default_ms if modelled is not None else None
         self._line = {"outcome": "kept", "reason": "", "answer": None, "answers": None}
         if self._watched:
             self._line |= {"controller": self._name, "effect": effect(before, metrics)}
-            self._line |= evidence_values(evidence, default_ms)
+            known = (shadow.live_ms, shadow.default_ms) if shadow is not None and self._looked else ()
+            self._line |= evidence_values(evidence, *known)
         if self.asleep:
             self._line["outcome"] = "asleep"
             return self.plan
-        plan = self._asked(evidence)
-        verdict = self._guard.judge(evidence.counterfactuals.get("="), default_ms) if self._guard else None
-        if verdict is not None:
-            self._line |= {"outcome": "rolled back", "reason": verdict}
-            plan = self.space.default
+        return self._reviewed(evidence, self._asked(evidence))
+
+    def _reviewed(self, evidence: Evidence, answer: Plan) -> Plan:
+        """The answer, or what the guard puts in its place."""
+        guard, shadow = self._guard, self._shadow
+        if guard is None or shadow is None:
+            return answer
+        if not shadow.works:  # nobody can judge a plan any more
+            if self.plan != self.space.default:
+                self._line |= {"outcome": "rolled back", "reason": "there is no shadow any more"}
+            elif answer != self.plan and self._line["outcome"] == "kept":
+                self._line |= {"outcome": "kept out", "reason": "there is no shadow any more"}
+            return self.space.default
+        if not self._looked and answer != self.plan:
+            self._looked = shadow.look()  # nothing comes into force unseen
+        if not self._looked:
+            return answer if answer == self.plan else self.plan
+        before = guard.rolled_back
+        plan = guard.review(self.plan, answer, shadow)
+        if guard.rolled_back > before:
+            self._line |= {"outcome": "rolled back", "reason": "by the shadow, the default plan is faster"}
+        elif plan != answer and self._line["outcome"] == "kept":
+            self._line |= {"outcome": "kept out", "reason": "by the shadow, the answer is a risk"}
         return plan
 
     def accept(self, plan: Plan, *, rebuilt: bool = False) -> None:
@@ -156,12 +167,13 @@ class Steering:
         counts = self._counts(report)
         agent = max(0.0, report.cpu_seconds - self._report.cpu_seconds)
         self._report = report
-        gained = _gained(self._line["default_ms"], evidence)
+        gained = self._gained()
         # The prior that a plan builds is the plan's cost, not the controller's: the time in between is left
         # out.
         spent = self._spent + time.perf_counter() - began
         lost = spent + agent * self._busy.since_last()
-        slept = self._worth.add(evidence.metrics, gained=gained, spent=lost)
+        judged = gained if self._guard is not None else None
+        slept = self._worth.add(evidence.metrics, gained=judged, spent=lost)
         if slept is not None:
             self._line["reason"] = slept
             _log.warning("controller %s: %s", self._called, slept)
@@ -222,10 +234,9 @@ class Steering:
                     line["reason"] = line["reason"] or report.state
         return counts
 
-
-def _gained(default_ms: float | None, evidence: Evidence) -> float | None:
-    """Modelled seconds of the interval that the plan in force saved against the default plan."""
-    live_ms = evidence.counterfactuals.get("=")
-    if default_ms is None or live_ms is None:
-        return None
-    return (default_ms - live_ms) * evidence.metrics.minibatches / 1000
+    def _gained(self) -> float | None:
+        """Modelled seconds saved against the default plan, in what was modelled now."""
+        shadow = self._shadow
+        if not self._looked or shadow is None or shadow.live_ms is None or shadow.default_ms is None:
+            return None
+        return (shadow.default_ms - shadow.live_ms) * shadow.steps / 1000

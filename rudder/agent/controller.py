@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, Union, runtime_checkable
 
 from rudder.agent.evidence import Evidence
@@ -66,6 +68,7 @@ ControllerLike = Union[str, Controller]
 CONTROLLERS = {
     "default": "changes nothing: the plan that the run started with stays",
     "rule": "two rules: depth follows the wait for rows, the window the memory of waiting blocks",
+    "shadow": "the fastest of several plans, by a model of the past interval; no language model",
     "agent": "a language model in a process of its own, through llama.cpp (docs/agent.md)",
     "classifier": "scikit-learn, learned from labelled decisions; classifier:KIND names the classifier",
 }
@@ -102,8 +105,8 @@ def named(which: str) -> tuple[str, str]:
 def make_controller(which: ControllerLike, *, model: str | None = None) -> Controller:
     """The controller of that name (see `CONTROLLERS`), or the object itself. Raises ConfigError.
 
-    ``model``: the agent's GGUF file or address; None: RUDDER_AGENT_MODEL, else the model that comes with the
-    package.
+    ``model``: the agent's GGUF file or address (None: RUDDER_AGENT_MODEL, else the model that comes with the
+    package), or the file of labelled decisions that a classifier learns from.
     """
     check_controller(which)
     if not isinstance(which, str):
@@ -113,14 +116,25 @@ def make_controller(which: ControllerLike, *, model: str | None = None) -> Contr
         from rudder.agent.rule import RuleController
 
         return RuleController()
+    if name == "shadow":
+        from rudder.agent.shadow import ShadowController
+
+        return ShadowController()
     if name == "agent":
         from rudder.agent.llm import AgentController, settings_here
 
         return AgentController(settings_here(model))
     if name == "classifier":
         from rudder.agent.classifier import ClassifierController
+        from rudder.agent.llm import ENV_MODEL
 
-        return ClassifierController(kind or CLASSIFIER)
+        model = model or os.environ.get(ENV_MODEL)
+        if not model:
+            raise ConfigError(
+                f"controller {which!r} learns from a file of labelled decisions: name it as agent_model"
+                " (docs/pilot.md says how to make one)"
+            )
+        return ClassifierController(kind or CLASSIFIER, Path(model))
     from rudder.agent.default import DefaultController
 
     return DefaultController()

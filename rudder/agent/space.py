@@ -40,6 +40,8 @@ class Space:
     default: Plan = field(default_factory=Plan)
     #: Priors that can be had here.
     priors: tuple[str, ...] = ("vip",)
+    #: Of these, the ones that can be computed anew at an interval's end.
+    rebuilds: tuple[str, ...] = ("vip", "frequency")
     #: Paper's mode (policy score): only `replace` and `fraction` are chosen.
     scores: bool = False
     #: May trainers of the host trade memory?
@@ -62,7 +64,7 @@ class Space:
         if name == "half_life":
             return HALF_LIVES if chosen["prior"] == "frequency" else (0,)
         if name == "rebuild":
-            return (False, True) if chosen["prior"] in ("vip", "frequency") else (False,)
+            return (False, True) if chosen["prior"] in self.rebuilds else (False,)
         if name == "share" and not self.shares:
             return (own,)
         return _steps(name, own)
@@ -116,7 +118,7 @@ class Space:
                 if prior != plan.prior:
                     half_life = HALF_LIVES[2] if prior == "frequency" else 0
                     found["p" + prior[0]] = plan.but(prior=prior, half_life=half_life)
-            if plan.prior in ("vip", "frequency"):
+            if plan.prior in self.rebuilds:
                 found["b"] = plan.but(rebuild=True)
         found["df"] = self.default.but(rebuild=False)
         return found

@@ -46,7 +46,13 @@ def demo(
     fanout: Annotated[str, typer.Option(help="Neighbours per hop.")] = ",".join(map(str, _DEFAULTS.fanout)),
     batch_size: Annotated[int, typer.Option(help="Seeds per minibatch of a trainer.")] = _DEFAULTS.batch_size,
     policy: Annotated[str, typer.Option(help="Replacement policy.")] = _DEFAULTS.policy,
-    controller: Annotated[str, typer.Option(help="default or rule.")] = _DEFAULTS.controller,
+    controller: Annotated[
+        Optional[str],
+        typer.Option(help="agent, shadow, rule, default ...; by default the agent, where it can run."),
+    ] = _DEFAULTS.controller,
+    agent_model: Annotated[
+        Optional[str], typer.Option(help="The agent's GGUF file, or the address of a model server.")
+    ] = _DEFAULTS.agent_model,
     transport: Annotated[
         Optional[str], typer.Option(help="shm, ucx, kvstore, or several (ucx,kvstore); by default measured.")
     ] = _DEFAULTS.transport,
@@ -91,6 +97,7 @@ def demo(
         batch_size=batch_size,
         policy=policy,
         controller=controller,
+        agent_model=agent_model,
         transport=transport,
         window=window,
         depth=depth,

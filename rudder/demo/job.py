@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rudder.agent.controller import check_controller
+from rudder.agent.worker.settings import PILOT, is_address
 from rudder.config import rows_of_capacity
 from rudder.demo import meter
 from rudder.demo.parts import Parts
@@ -42,7 +44,7 @@ def check(settings: DemoSettings) -> None:
 
     if settings.policy not in _core.policy_names():
         raise ConfigError(f"--policy {settings.policy!r}: use {', '.join(_core.policy_names())}")
-    check_controller(settings.controller)
+    check_controller(controller_of(settings)[0])
     ladder = parse_ladder(settings.transport)
     rows_of_capacity(settings.capacity, halo_rows=1, remote_rows=1, row_bytes=1)
     if settings.depth is not None:
@@ -53,6 +55,17 @@ def check(settings: DemoSettings) -> None:
                 "--rate gives each host a shared memory of its own: --transport shm cannot reach it"
             )
         check_possible(settings.rate)
+
+
+def controller_of(settings: DemoSettings) -> tuple[str, str]:
+    """The name of the run's controller; and why it is not the agent, where nobody named another one."""
+    if settings.controller is not None:
+        return settings.controller, ""
+    if settings.agent_model is None and not PILOT.is_file():
+        return "default", "no model comes with this package; --agent-model names one"
+    if importlib.util.find_spec("llama_cpp") is None and not is_address(settings.agent_model or ""):
+        return "default", "llama-cpp-python is not installed; pip install 'rudder-gnn[agent]' brings it"
+    return "agent", ""
 
 
 def run(
@@ -82,6 +95,8 @@ def run(
         feature_servers=with_rudder,
         out=str(out),
         record=str(settings.record) if with_rudder and settings.record else None,
+        controller=controller_of(settings)[0] if with_rudder else "",
+        agent_model=settings.agent_model or "" if with_rudder else "",
     )
     with (folder / f"{variant}.log").open("w", encoding="utf-8") as log:
 
@@ -114,7 +129,6 @@ def _arguments(settings: DemoSettings, with_rudder: bool) -> list[str]:
         arguments |= {
             "capacity": settings.capacity,
             "policy": settings.policy,
-            "controller": settings.controller,
             "transport": settings.transport,
             "window": settings.window,
             "depth": settings.depth,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from rudder.demo.job import Run
+from rudder.demo.job import Run, controller_of
 from rudder.demo.parts import Parts
 from rudder.demo.settings import DemoSettings
 
@@ -49,7 +49,9 @@ def as_json(settings: DemoSettings, parts: Parts, stock: Run, rudder: Run) -> di
         "seed": settings.seed,
         "rate": settings.rate,
         "policy": settings.policy,
-        "controller": settings.controller,
+        "controller": controller_of(settings)[0],
+        "why_no_agent": controller_of(settings)[1] or None,
+        "decisions": decisions(rudder),
         "plan": rudder.trainers[0]["rudder"]["plan"],
         "transports": transports(rudder),
         "capacity": settings.capacity,
@@ -68,6 +70,29 @@ def as_json(settings: DemoSettings, parts: Parts, stock: Run, rudder: Run) -> di
 def transports(run: Run) -> list[str]:
     """Names of the transports that the run's trainers used."""
     return sorted({route["transport"] for t in run.trainers for route in t["routes"] if route["transport"]})
+
+
+def decisions(run: Run) -> dict[str, Any] | None:
+    """What the trainers' controllers decided, took and gained; None where nothing steered.
+
+    Seconds are summed over trainers: on their own threads, of other processes' CPU, and those that the shadow
+    says the plans saved against the default plan.
+    """
+    totals = [trainer["rudder"] for trainer in run.trainers]
+    names = ("made", "valid", "late", "adopted", "rolled_back")
+    found = {name: sum(values[f"decisions_{name}"] for values in totals) for name in names}
+    if not any(values["seconds_steering"] for values in totals):
+        return None
+    seconds = {
+        name: sum(values[name] for values in totals)
+        for name in ("seconds_steering", "seconds_agent", "seconds_gained", "seconds_wall")
+    }
+    return {
+        **found,
+        "refused": sum(values["refused_decisions"] for values in totals),
+        **{name: round(value, 6) for name, value in seconds.items()},
+        "agent_bytes": max(values["agent_bytes"] for values in totals),
+    }
 
 
 def _common(run: Run) -> dict[str, Any]:
@@ -177,11 +202,30 @@ def table_rows(report: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         ("test accuracy", *_show((report["accuracy"]["stock"], report["accuracy"]["rudder"]), _percent), ""),
         ("last loss", *_show(pair("final_loss"), _loss), ""),
     ]
+    rows += _decision_rows(report["decisions"])
     if report["differing_rows"] is not None:
         rows.append(
             ("rows that differ", "-", f"{report['differing_rows']:,}", f"of {report['verified_rows']:,}")
         )
     return rows
+
+
+def _decision_rows(found: dict[str, Any] | None) -> list[tuple[str, str, str, str]]:
+    if found is None:
+        return []
+    share = found["seconds_steering"] / found["seconds_wall"] if found["seconds_wall"] else 0.0
+    return [
+        (
+            "decisions: made, valid, late",
+            "-",
+            f"{found['made']:,}, {found['valid']:,}, {found['late']:,}",
+            "",
+        ),
+        ("  adopted, rolled back", "-", f"{found['adopted']:,}, {found['rolled_back']:,}", ""),
+        ("  cost, of the time", "-", _seconds(found["seconds_steering"]), f"{share:.2%}"),
+        ("  CPU of the model", "-", _seconds(found["seconds_agent"]), ""),
+        ("  gain, modelled", "-", _seconds(found["seconds_gained"]), ""),
+    ]
 
 
 def notes(report: dict[str, Any]) -> list[str]:
@@ -193,6 +237,11 @@ def notes(report: dict[str, Any]) -> list[str]:
         f" {report['capacity_rows']:,} rows, transport {' and '.join(report['transports'])}"
         + (f", links of {report['rate']}" if report["rate"] else ""),
     ]
+    lines.append(
+        f"steered by the default plan, not the agent: {report['why_no_agent']}"
+        if report["why_no_agent"]
+        else f"steered by controller {report['controller']}"
+    )
     if report["same_minibatches"]:
         lines.append(
             "both runs trained on the same minibatches; losses differ by at most "

@@ -36,7 +36,10 @@ class DemoSettings:
     fanout: tuple[int, ...] = (10, 10)
     batch_size: int = 500
     policy: str = "lookahead"
-    controller: str = "default"
+    #: None: the agent, where its model and llama.cpp are, else the default plan.
+    controller: str | None = None
+    #: The agent's GGUF file, or the address of a model server; None: the model that comes with the package.
+    agent_model: str | None = None
     #: "shm", "ucx", "kvstore", or several with commas; None: measured.
     transport: str | None = None
     #: Buffers of remote requests sampled ahead; None: as the default plan says.

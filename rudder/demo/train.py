@@ -110,7 +110,6 @@ def attach_options(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "capacity": parse_capacity(args.capacity),
         "policy": args.policy,
-        "controller": args.controller,
         "transport": args.transport,
         "plan": plan,
         "verify": "count" if args.verify else False,
@@ -148,7 +147,6 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.003)
     parser.add_argument("--capacity", default="0.25")
     parser.add_argument("--policy", default="lookahead")
-    parser.add_argument("--controller", default="default")
     parser.add_argument("--transport")
     parser.add_argument("--window", type=float)
     parser.add_argument("--depth", type=int)

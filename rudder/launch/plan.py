@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rudder.agent.controller import check_controller
+from rudder.agent.llm import ENV_MODEL
 from rudder.config import ENV_CONTROLLER
 from rudder.errors import ConfigError, FormatError
 
@@ -68,7 +69,8 @@ class Job:
     run: str = ""  # tells this job's metrics from those that others left in `out`; set when it starts
     record: str | None = None
     controller: str = ""  # of scripts that name none; "": the default one
-    agent_model: str = ""  # GGUF file or address; "": the model that comes with the package
+    # GGUF file or address, a classifier's labelled decisions; "": the model that comes with the package
+    agent_model: str = ""
 
     def check(self, hosts: int) -> None:
         """Raise ConfigError or FormatError where the job cannot run on so many hosts."""
@@ -209,6 +211,7 @@ def plan_processes(
                 **(features.env(hosts) if features is not None else {}),
                 **(keepers.env(host) if keepers is not None else {}),
                 **({ENV_CONTROLLER: job.controller} if job.controller else {}),
+                **({ENV_MODEL: job.agent_model} if job.agent_model else {}),
                 **job.trainer_env,
             }
             planned.append(

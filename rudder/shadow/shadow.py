@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
-from rudder.policies import LOOKAHEAD
+from rudder.policies import LOOKAHEAD, PolicySettings
 from rudder.shadow.feed import Feed
 from rudder.shadow.fit import row_seconds
 from rudder.shadow.sample import Counts, Numbers
@@ -67,6 +67,7 @@ class Shadow:
         latency: float = 1e-4,
         policy: str = LOOKAHEAD,
         rebuild_seconds: float = 0.0,
+        settings: PolicySettings | None = None,
     ) -> None:
         """``plan``: in force now; ``default``: what it is compared with (None: the same plan).
 
@@ -85,6 +86,7 @@ class Shadow:
         self._plan, self._memory, self._worth = plan, memory, worth
         self._default = default or plan
         self._local, self._policy = local, policy
+        self._settings = settings or PolicySettings()
         self._lock = threading.Lock()
         self._mean: float | None = None
         self._row_seconds = 1e-6
@@ -300,4 +302,5 @@ class Shadow:
             id_space=2 * MOST_NUMBERS,
             halvings=halvings,
             policy=self._policy,
+            settings=self._settings,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rudder.plan import Plan
-from rudder.policies import LOOKAHEAD, SCORE
+from rudder.policies import LOOKAHEAD, SCORE, PolicySettings
 from rudder.shadow.feed import Feed
 from rudder.shadow.pipeline import Pipeline
 
@@ -49,6 +49,7 @@ class Trial:
         id_space: int,
         halvings: int = 0,
         policy: str = LOOKAHEAD,
+        settings: PolicySettings | None = None,
     ) -> None:
         """``feed``: ids in [0, id_space) that each stand for 2 ** halvings; all else in it is of all rows."""
         from rudder._core import Ledger
@@ -61,6 +62,7 @@ class Trial:
             policy=policy,
             depth=plan.depth,
             prior=prior,
+            **(settings or PolicySettings()).for_core(),
         )
         self.pipeline = Pipeline(plan.depth, memory.window_rows(plan), memory.block_bytes(plan))
         self.pipeline.next = self.pipeline.sampled = feed.first
@@ -80,6 +82,7 @@ class Trial:
             depth=plan.depth,
             prior=prior,
             replace=plan.replace if self._policy == SCORE else None,
+            fraction=plan.fraction if self._policy == SCORE else None,
         )
         self.pipeline.steer(
             self.feed, plan.depth, self.memory.window_rows(plan), self.memory.block_bytes(plan)

@@ -43,7 +43,7 @@ def run(
 ) -> dict[str, int]:
     """Rows that a run of some epochs moved, and those it fetched to replace others."""
     table_source = options.pop("source", None) or source()
-    options = {"capacity": CAPACITY, "plan": Plan(interval=4, window=2), **options}
+    options = {"capacity": CAPACITY, "plan": Plan(interval=4, window=2), "guard": False, **options}
     with Prefetcher(
         table_source, Options(policy=policy, policy_settings=settings or PolicySettings(), **options)
     ) as table:

@@ -31,7 +31,7 @@ class Scripted:
 
 def run(controller: Any, minibatches: int, **options: Any) -> Prefetcher:
     rows = np.arange(4000, dtype=np.float32).reshape(1000, 4)
-    settings = Options(controller=controller, plan=Plan(interval=4), prior="none", **options)
+    settings = Options(controller=controller, plan=Plan(interval=4), prior="none", guard=False, **options)
     table = Prefetcher(ArraySource(rows, [0, 500, 1000]), settings)
     rng = np.random.default_rng(0)
     for ids in table.iterate([rng.integers(0, 1000, 50) for _ in range(minibatches)]):

@@ -112,12 +112,12 @@ def from_line(line: bytes) -> Message:
     return message
 
 
-def _space(default: str, priors: list[str], scores: bool, shares: bool) -> Space:
-    if not priors or not set(priors) <= set(PRIORS):
-        raise ValueError(f"priors {priors!r}")
+def _space(default: str, priors: list[str], rebuilds: list[str], scores: bool, shares: bool) -> Space:
+    if not priors or not {*priors, *rebuilds} <= set(PRIORS):
+        raise ValueError(f"priors {priors!r}, of which {rebuilds!r} can be computed anew")
     if not isinstance(scores, bool) or not isinstance(shares, bool):
         raise TypeError("scores and shares must be true or false")
-    return Space(Plan.parse(default), tuple(priors), scores, shares)
+    return Space(Plan.parse(default), tuple(priors), tuple(rebuilds), scores, shares)
 
 
 _TYPES: dict[str, Any] = {

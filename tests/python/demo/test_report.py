@@ -12,6 +12,19 @@ from rudder.demo.job import Run
 from rudder.demo.parts import Parts
 from rudder.demo.settings import DemoSettings
 
+STEERED = {
+    "decisions_made": 9,
+    "decisions_valid": 8,
+    "decisions_late": 1,
+    "decisions_adopted": 3,
+    "decisions_rolled_back": 2,
+    "refused_decisions": 0,
+    "seconds_steering": 0.01,
+    "seconds_agent": 0.25,
+    "seconds_gained": 0.5,
+    "agent_bytes": 46 << 20,
+}
+
 
 def trainer(rank: int, *, rudder: bool, differing: int = 0) -> dict:
     found = {
@@ -43,6 +56,8 @@ def trainer(rank: int, *, rudder: bool, differing: int = 0) -> dict:
             "differing_rows": differing,
             "staging_bytes_peak": 4096,
             "plan": "v1",
+            "seconds_wall": 4.0,
+            **STEERED,
         }
         found["rudder"] = metrics
         found["rudder_with_evaluation"] = {**metrics, "rows_requested": 1100, "verified_rows": 3300}
@@ -84,6 +99,53 @@ def test_numbers_are_those_of_the_trainers_together():
     assert found["differing_rows"] == 0
     assert found["verified_rows"] == 6600
     assert found["transports"] == ["shm"]
+
+
+def test_decisions_have_their_lines():
+    found = make(controller="agent")
+    assert found["decisions"] == {
+        "made": 18,
+        "valid": 16,
+        "late": 2,
+        "adopted": 6,
+        "rolled_back": 4,
+        "refused": 0,
+        "seconds_steering": 0.02,
+        "seconds_agent": 0.5,
+        "seconds_gained": 1.0,
+        "seconds_wall": 8.0,
+        "agent_bytes": 46 << 20,
+    }
+    rows = {row[0].strip(): row[2:] for row in report.table_rows(found)}
+    assert rows["decisions: made, valid, late"] == ("18, 16, 2", "")
+    assert rows["adopted, rolled back"] == ("6, 4", "")
+    assert rows["cost, of the time"] == ("0.02 s", "0.25%")
+    assert rows["CPU of the model"] == ("0.50 s", "")
+    assert rows["gain, modelled"] == ("1.00 s", "")
+    assert "steered by controller agent" in report.notes(found)
+
+
+def test_where_the_agent_cannot_run_the_default_plan_does_and_it_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("rudder.demo.job.PILOT", tmp_path / "none.gguf")
+    found = make()
+    assert found["controller"] == "default"
+    (line,) = (line for line in report.notes(found) if "steered" in line)
+    assert "not the agent: no model comes with this package" in line
+    model = tmp_path / "some.gguf"
+    model.touch()
+    monkeypatch.setattr("rudder.demo.job.PILOT", model)
+    monkeypatch.setattr("rudder.demo.job.importlib.util.find_spec", lambda name: None)
+    assert "llama-cpp-python is not installed" in make()["why_no_agent"]
+    assert make(agent_model="http://localhost:11434")["controller"] == "agent"
+    monkeypatch.setattr("rudder.demo.job.importlib.util.find_spec", lambda name: "there")
+    assert (make()["controller"], make()["why_no_agent"]) == ("agent", None)
+
+
+def test_nothing_is_said_of_decisions_where_nothing_steered(monkeypatch):
+    monkeypatch.setitem(STEERED, "seconds_steering", 0.0)
+    found = make(controller="default")
+    assert found["decisions"] is None
+    assert not any("decisions" in row[0] for row in report.table_rows(found))
 
 
 def test_it_is_json():

@@ -1,0 +1,122 @@
+"""The guard: whatever the controller answers, the run takes at most about 1% longer than the default plan's.
+
+It keeps an account, in modelled time, of the run against the default plan beside it (`rudder.shadow`): every
+interval earns `ALLOWANCE` of the default plan's time, gains are earned too, losses are paid. Two rules:
+
+**Probation.** A plan other than the default comes into force only while the account covers what it may lose
+in one interval: what it would have lost in the past one, by its counterfactual, and on top of that what plans
+have lost beyond such forecasts before (`_surprise`, which fades). So a plan that is known to be worse is
+refused before it does harm, and one that turns out worse is paid from what was earned.
+
+**Roll-back.** Where the run was slower than the default plan by more than `BOUND` in two intervals running,
+or the account no longer covers the plan in force, the default plan comes back for `STRETCH` intervals, and
+the controller is told (`Evidence.rolled_back`).
+
+What the promise rests on: the model, and that an interval is a small part of a run. Forecasts are of the
+interval past; what the next one loses beyond them is paid back by the allowance of later ones, so that the
+promise is about runs long against that: a surprise of 15% of an interval takes 20 intervals to pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from rudder.plan import Plan
+
+#: Share of the default plan's time that may be lost in the long run; what is left to 1% is for the model's
+#: errors.
+ALLOWANCE = 0.0075
+#: An interval so much slower than under the default plan counts against the plan in force ...
+BOUND = 0.02
+#: ... and after so many of them running the default comes back,
+PATIENCE = 2
+#: for so many intervals.
+STRETCH = 8
+# The account holds no more than this share of an interval: a long good time must not pay for a long bad one.
+_MOST = 0.25
+# What every plan may lose beyond its forecast, as a share of an interval; and how much of a worse surprise is
+# still feared an interval later.
+_LEAST_SURPRISE = 0.005
+_FADING = 0.9
+
+
+class Modelled(Protocol):
+    """What the guard asks of a shadow; see `rudder.shadow.Shadow`."""
+
+    live_ms: float | None
+    default_ms: float | None
+
+    def counterfactuals(self, plans: Mapping[str, Plan]) -> dict[str, float]:
+        """Modelled milliseconds a step of the past interval."""
+        ...
+
+
+class Guard:
+    """Stands between a controller and the planner. Used by one thread."""
+
+    def __init__(self, default: Plan) -> None:
+        """``default``: what the run started with."""
+        self.default = default.but(rebuild=False)
+        #: Times that the default plan was put back, and answers refused before they came into force.
+        self.rolled_back = 0
+        self.refused = 0
+        #: Intervals until plans other than the default are let through again.
+        self.resting = 0
+        # In intervals of the default plan.
+        self._account = 0.0
+        self._surprise = _LEAST_SURPRISE
+        self._forecast = 0.0
+        self._slow = 0
+
+    def review(self, in_force: Plan, answer: Plan, shadow: Modelled) -> Plan:
+        """The plan that may come into force instead of ``answer``: itself, or the default.
+
+        Call once an interval, after the shadow has modelled it.
+        """
+        if shadow.live_ms is None or not shadow.default_ms:
+            return self.default  # nothing is known yet, and the run began with it
+        self._settle(shadow.live_ms / shadow.default_ms - 1)
+        if self.resting > 0:
+            self.resting -= 1
+            return self._usual(answer)
+        if self._slow >= PATIENCE and not self._is_default(in_force):
+            return self._roll_back(answer)
+        if self._is_default(answer) and not answer.rebuild:
+            self._forecast = 0.0
+            return answer
+        loss = self._loss(answer, shadow)
+        if loss + self._surprise <= self._account:
+            self._forecast = loss
+            return answer
+        if not self._is_default(in_force):
+            return self._roll_back(answer)
+        self.refused += 1
+        return self._usual(answer)
+
+    def _settle(self, excess: float) -> None:
+        """Book the past interval: ``excess`` is its loss as a share of the default plan's time."""
+        self._account = min(self._account + ALLOWANCE - excess, _MOST)
+        beyond = excess - max(0.0, self._forecast)
+        self._surprise = max(_LEAST_SURPRISE, _FADING * self._surprise, beyond)
+        self._slow = self._slow + 1 if excess > BOUND else 0
+
+    def _loss(self, answer: Plan, shadow: Modelled) -> float:
+        """What the answer would have lost in the past interval, as a share of the default plan's time."""
+        tried = shadow.counterfactuals({"answer": answer, "default": self.default})
+        return max(0.0, tried["answer"] / tried["default"] - 1) if tried.get("default") else 0.0
+
+    def _roll_back(self, answer: Plan) -> Plan:
+        self.rolled_back += 1
+        self.resting = STRETCH - 1
+        self._slow = 0
+        return self._usual(answer)
+
+    def _usual(self, answer: Plan) -> Plan:
+        """The default plan; a prior that counts is kept up to date, as the default controller does."""
+        self._forecast = 0.0
+        return self.default.but(rebuild=self.default.prior == "frequency", interval=answer.interval)
+
+    def _is_default(self, plan: Plan) -> bool:
+        """How often decisions are made is no part of how fast the run is."""
+        return plan.but(rebuild=False, interval=self.default.interval) == self.default

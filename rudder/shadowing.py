@@ -1,0 +1,159 @@
+"""The shadow beside a live table: fed as the run goes, asked at interval ends, within a share of the time.
+
+Modelling an interval takes milliseconds on the trainer's thread. They are paid for out of a share of the
+run's time (`Options.shadow_share`): until enough of it has come together, intervals pile up, and are then
+modelled as one; but never across a change of plan. An error in here costs the shadow, not the training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.metrics import GROWING, IntervalMetrics
+from rudder.options import Options
+from rudder.plan import Plan
+from rudder.prior import Priors
+from rudder.shadow import Shadow
+from rudder.shadow.trial import Memory
+from rudder.source import FeatureSource, Ids
+
+_log = logging.getLogger("rudder")
+#: The loader's own bound on waiting blocks, until a loader says what its is.
+_WAITING_BYTES = 1 << 30
+
+
+class LiveShadow:
+    """One table's. `submitted` and `dropped` on any thread, the rest on the trainer's."""
+
+    def __init__(
+        self, source: FeatureSource, options: Options, plan: Plan, capacity_rows: int, priors: Priors
+    ) -> None:
+        """``capacity_rows``: the whole memory, in rows."""
+        starts, part = source.part_starts, source.local_part
+        self._share = options.shadow_share
+        self._priors = priors
+        self._rows, self._row_bytes = capacity_rows, source.row_bytes
+        self._waiting_bytes = _WAITING_BYTES
+        self._budget = self._spent = 0.0
+        #: Modelled milliseconds a step of the run, in the intervals modelled last, and of a run that had the
+        #: default plan from the beginning. None: nothing is known.
+        self.live_ms: float | None = None
+        self.default_ms: float | None = None
+        #: Steps that were modelled last.
+        self.steps = 0
+        #: Share of the rows requested in them that had not been requested before.
+        self.fresh_share: float | None = None
+        self._pending: IntervalMetrics | None = None
+        self._shadow: Shadow | None = Shadow(
+            plan,
+            self._memory(),
+            self._worth,
+            local=(int(starts[part]), int(starts[part + 1])),
+            policy=options.policy,
+            settings=options.policy_settings,
+        )
+
+    @property
+    def works(self) -> bool:
+        """Has nothing gone wrong?"""
+        return self._shadow is not None
+
+    def submitted(self, ids: Ids, block_bytes: int, sampling_seconds: float) -> None:
+        """A minibatch entered the window."""
+        if self._shadow is not None:
+            try:
+                self._shadow.submitted(ids, float(block_bytes), sampling_seconds)
+            except Exception:
+                self._give_up()
+
+    def dropped(self) -> None:
+        """What was submitted and not taken is forgotten."""
+        if self._shadow is not None:
+            try:
+                self._shadow.dropped()
+            except Exception:
+                self._give_up()
+
+    def counterfactuals(self, plans: Mapping[str, Plan]) -> dict[str, float]:
+        """The same under other plans, from the run's state at their begin; {}: not known."""
+        if self._shadow is None:
+            return {}
+        try:
+            with self._paid():
+                return self._shadow.counterfactuals(plans)
+        except Exception:
+            self._give_up()
+            return {}
+
+    def end_interval(self, metrics: IntervalMetrics, waiting_bytes: int | None) -> bool:
+        """An interval is over; True where it was modelled now.
+
+        ``waiting_bytes``: the loader's bound on blocks that wait.
+        """
+        self._waiting_bytes = waiting_bytes or self._waiting_bytes
+        # What was spent in here since the last interval's end is no part of a step under any plan.
+        metrics = replace(metrics, seconds_wall=max(0.0, metrics.seconds_wall - self._spent))
+        self._spent = 0.0
+        self._pending = metrics if self._pending is None else _together(self._pending, metrics)
+        self._budget = min(0.0, self._budget + self._share * metrics.seconds_wall)
+        return (self._budget == 0.0 or self._share == 1) and self.look()
+
+    def look(self) -> bool:
+        """Model what is not modelled yet; the time is saved later. False: nothing is known."""
+        try:
+            with self._paid():
+                self._catch_up()
+        except Exception:
+            self._give_up()
+        return self.live_ms is not None
+
+    def applied(self, plan: Plan, worth: NDArray[np.float32] | None, seconds: float) -> None:
+        """A plan came into force, with a prior where that is new; that took so many seconds."""
+        if self._shadow is None:
+            return
+        try:
+            self._catch_up()
+            self._shadow.applied(plan, worth, memory=self._memory(), seconds=seconds)
+        except Exception:
+            self._give_up()
+
+    @contextlib.contextmanager
+    def _paid(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - began
+            self._budget -= spent
+            self._spent += spent
+
+    def _catch_up(self) -> None:
+        if self._pending is not None and self._shadow is not None:
+            pending, self._pending = self._pending, None
+            self._shadow.end_interval(pending)
+            self.live_ms, self.default_ms = self._shadow.live_ms, self._shadow.default_ms
+            self.steps = pending.minibatches
+            self.fresh_share = self._shadow.fresh_share
+
+    def _memory(self) -> Memory:
+        return Memory(self._rows, self._row_bytes, self._waiting_bytes)
+
+    def _worth(self, name: str) -> NDArray[np.float32] | None:
+        return self._priors.worth(name)
+
+    def _give_up(self) -> None:
+        _log.exception("what other plans would take is no longer modelled")
+        self._shadow = self.live_ms = self.default_ms = None
+
+
+def _together(one: IntervalMetrics, other: IntervalMetrics) -> IntervalMetrics:
+    """Two intervals under the same plan as one."""
+    sums = {name: getattr(one, name) + getattr(other, name) for name in (*GROWING, "minibatches")}
+    return replace(other, **sums)
