@@ -28,6 +28,7 @@ PROBES: tuple[Callable[[], Check], ...] = (
     machine.namespaces,
     machine.cuda,
     software.ucx,
+    software.nccl,
     software.agent,
     software.plotting,
     software.compiler,

@@ -14,6 +14,7 @@ from rudder.doctor.check import Check, Status
 
 # Importing torch and DGL from a cold disk takes tens of seconds; a hang must not hang the doctor.
 IMPORT_TIMEOUT_S = 120
+NCCL_ADVICE = "pip install 'rudder-gnn[nccl]', or have it from torch or your site"
 
 
 def core() -> Check:
@@ -122,6 +123,33 @@ try:
 except RudderError as error:
     print(json.dumps([str(error), {}]))
 """
+
+
+# Of the NCCL that Rudder would load: why there is none, or [version, file], and why GPUs cannot trade rows.
+_NCCL = """
+import json
+from rudder import nccl
+from rudder.errors import RudderError
+try:
+    print(json.dumps(["", *nccl.library(), nccl.why_not()]))
+except RudderError as error:
+    print(json.dumps([str(error)]))
+"""
+
+
+def nccl() -> Check:
+    """NCCL, from its wheel, torch or the system, and a GPU for it."""
+    try:
+        reason, *found = json.loads(_in_python(_NCCL))
+    except _ImportFailedError as error:
+        return Check("nccl", Status.LIMITED, str(error), "rudder works without: GPUs trade no rows")
+    if reason:
+        return Check("nccl", Status.ABSENT, "not found", f"only for rows between GPUs: {NCCL_ADVICE}")
+    version, file, why_not = found
+    text = f"NCCL {version} ({file})"
+    if why_not is not None:
+        return Check("nccl", Status.ABSENT, f"{text}, but {why_not}", "only for rows between GPUs")
+    return Check("nccl", Status.OK, text)
 
 
 def agent() -> Check:

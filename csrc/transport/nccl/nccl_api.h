@@ -20,11 +20,7 @@ struct UniqueId {
   char internal[128];
 };
 
-enum Result : int {
-  kSuccess = 0,
-  kRemoteError = 6,
-  kInProgress = 7,
-};
+enum Result : int { kSuccess = 0, kInProgress = 7 };
 
 enum DataType : int { kInt8 = 0, kInt64 = 4 };
 

@@ -32,7 +32,10 @@ class FolderStore:
 
     def get(self, key: str) -> bytes:
         path = self._folder / key.replace("/", "-")
+        until = time.monotonic() + 60
         while not path.exists():
+            if time.monotonic() > until:
+                raise TimeoutError(f"no {path}")
             time.sleep(0.005)
         return path.read_bytes()
 
@@ -47,6 +50,7 @@ def main(folder: Path, rank: int, ranks: int) -> dict[str, object]:
         FolderStore(folder), rank, ranks, rows[starts[rank] : starts[rank + 1]],
         device=rank, deadline_s=float(os.environ.get("DEADLINE_S", "60")),
     )  # fmt: skip
+    print("joined", flush=True)
     began = time.monotonic()
     try:
         for number in range(minibatches):

@@ -38,6 +38,7 @@ def test_a_rank_that_is_killed_between_rounds_is_named_by_all_others(job: Any) -
 def test_a_rank_that_stands_still_is_named_at_the_deadline(job: Any) -> None:
     """Stopped, not dead: its sockets are open, and it answers nothing."""
     started = job(2, minibatches="0,1000000", deadline_s="2")
+    assert started.processes[1].stdout.readline() == "joined\n"
     started.processes[1].send_signal(signal.SIGSTOP)
     out, _ = started.processes[0].communicate(timeout=120)
     started.processes[1].kill()

@@ -265,15 +265,18 @@ TEST(Exchange, ARankThatIsGoneIsNamedByAllOthers) {
   for (const bool amid_round : {true, false}) {
     Ranks ranks({0, 10, 20, 30}, 8);
     std::vector<Caught> seen(3);
+    std::atomic<int> joined{0};
     ranks.run([&](std::size_t rank) {
       if (rank == 2) {
         BareRank bare(ranks.config(2));
+        while (joined < 2) std::this_thread::yield();
         if (amid_round)
           for (const int other : {0, 1}) bare.peers.wish(other, {1, 0, false});
         return bare.die();
       }
       const Memory out(Where::kPinned, 8);
       Exchange exchange(ranks.config(rank));
+      ++joined;
       seen[rank] = caught([&] { exchange.wait(begin(exchange, {25}, out.data())); });
       // It stays broken, and says why.
       EXPECT_EQ(caught([&] { begin(exchange, {1}, out.data()); }).part, 2);
