@@ -1,5 +1,6 @@
 #include "transport/nccl/communicator.h"
 
+#include <string>
 #include <utility>
 
 namespace rudder::nccl {
@@ -9,7 +10,7 @@ void Communicator::check(int result, const char* call) const {
   std::string text = std::string(call) + ": " + api_.get_error_string(result);
   const char* more = api_.get_last_error(comm_);
   if (more != nullptr && *more != '\0') text += std::string(" (") + more + ")";
-  throw NcclFailure{std::move(text)};
+  throw NcclFailure(text);
 }
 
 void Communicator::open(const UniqueId& id, int rank, int ranks, int max_ctas) {

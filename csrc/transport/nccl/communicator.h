@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
+#include <stdexcept>
 #include <vector>
 
 #include "transport/nccl/nccl_api.h"
@@ -11,8 +11,8 @@
 namespace rudder::nccl {
 
 // What NCCL says has gone wrong. It does not know at which rank.
-struct NcclFailure {
-  std::string text;
+struct NcclFailure : std::runtime_error {
+  using std::runtime_error::runtime_error;
 };
 
 class Communicator {

@@ -55,6 +55,9 @@ void Peers::wish(int peer, const Wish& wish) {
 
 void Peers::fail(int culprit, std::string_view why) {
   why = why.substr(0, kTextBytes);
+  // Where others fail because of this rank, that is what is passed on.
+  for (const Peer& peer : peers_)
+    if (peer.failed && peer.culprit == rank_) culprit = rank_;
   for (Peer& peer : peers_)
     say(peer, {Kind::kFail, static_cast<std::uint32_t>(why.size()), 0, culprit, 0}, why);
 }

@@ -79,7 +79,7 @@ void Worker::open() {
     comm_.open(config_.id, config_.rank, peers_.count(), config_.max_ctas);
     wait_until([this] { return comm_.settled(); }, For::kDevice, "ncclCommInitRankConfig");
   } catch (const NcclFailure& nccl) {
-    inquire(ErrorCode::kTransport, nccl.text);
+    inquire(ErrorCode::kTransport, nccl.what());
   }
   const std::lock_guard lock(state_.mutex);
   state_.idle();
@@ -99,7 +99,7 @@ void Worker::serve() {
       try {
         run(*round);
       } catch (const NcclFailure& nccl) {
-        inquire(ErrorCode::kTransport, nccl.text);
+        inquire(ErrorCode::kTransport, nccl.what());
       }
       const std::lock_guard lock(state_.mutex);
       state_.idle();
@@ -284,13 +284,15 @@ void Worker::part() {
   state_.doing("its end", due + 2 * config_.grace);
   while (!peers_.parted() && Clock::now() < due)
     peers_.turn(std::min<std::chrono::nanoseconds>(due - Clock::now(), kLook));
+  bool orderly = false;
   try {
     comm_.finalize();
-    while (!comm_.settled() && Clock::now() < due) peers_.turn(kLastPause);
-    if (comm_.settled()) comm_.destroy();
-  } catch (const NcclFailure&) {  // aborted, then
+    while (!(orderly = comm_.settled()) && Clock::now() < due) peers_.turn(kLastPause);
+    if (orderly) comm_.destroy();
+  } catch (const NcclFailure&) {
+    orderly = false;
   }
-  comm_.abort();
+  if (!orderly) comm_.abort();
 }
 
 }  // namespace rudder::nccl
