@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rudder import ucx
+from rudder import explain, ucx
 from rudder.launch.netns import check_possible
 
 pytest.importorskip("torch")
@@ -52,6 +52,47 @@ def test_both_variants_agree(demo, tmp_path):
     assert (out / "rudder" / "summary.json").is_file()
     for words in ("stock DistDGL", "with Rudder", "rows moved", "rows that differ"):
         assert words in output
+
+
+# Intervals of 32 minibatches that each of two trainers ends in these epochs, before the last, partial one.
+STEERED = ("--batch-size", "25", "--epochs", "4", "--verify")
+
+
+def test_a_controller_steers_it_and_is_explained(demo, tmp_path):
+    out, json_file = tmp_path / "out", tmp_path / "numbers.json"
+    process = demo(*SMALL, *STEERED, "--controller", "shadow", "--json", str(json_file), "--out", str(out))
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    found = json.loads(json_file.read_text())
+    assert found["differing_rows"] == 0
+    assert found["controller"] == "shadow"
+    decisions = found["decisions"]
+    assert decisions["made"] == decisions["valid"] > 0
+    assert 0 < decisions["seconds_steering"] < decisions["seconds_wall"]
+    assert "decisions: made, valid, late" in output
+    explained = explain.read(out / "rudder")
+    assert {each["rank"] for each in explained} == {0, 1}
+    assert len(explained) >= decisions["made"]  # the evaluation's are written, too
+    assert explained[0]["live_ms"] > 0
+    assert explain.totals(explained)["seconds_steering"] >= decisions["seconds_steering"] - 1e-3
+
+
+def test_the_agent_steers_it_through_llama_cpp(demo, tmp_path):
+    pytest.importorskip("llama_cpp")
+    from rudder.agent.worker.settings import PILOT
+
+    if not PILOT.is_file():
+        pytest.skip("no model comes with this package")
+    json_file = tmp_path / "numbers.json"
+    process = demo(*SMALL, *STEERED, "--json", str(json_file), "--out", str(tmp_path / "out"))
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    found = json.loads(json_file.read_text())
+    assert (found["controller"], found["why_no_agent"], found["differing_rows"]) == ("agent", None, 0)
+    decisions = found["decisions"]
+    assert decisions["made"] == decisions["valid"] + decisions["late"] > 0  # whatever came was a plan
+    assert decisions["seconds_agent"] > 0
+    assert decisions["agent_bytes"] > 1 << 20
 
 
 def test_a_trainer_that_dies_ends_it(demo, launcher, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rudder import ArraySource, Evidence, IntervalMetrics, Options, Plan, Prefetcher
+from rudder import ArraySource, Evidence, IntervalMetrics, Options, Plan, PolicySettings, Prefetcher
 from rudder.agent import make_controller
 from rudder.errors import ConfigError
 from rudder.frequency import FrequencyPrior
@@ -86,6 +86,52 @@ def test_controllers_by_name_or_as_objects() -> None:
     for wrong in ("best", object()):
         with pytest.raises(ConfigError):
             make_controller(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("oracle", "steers replays"),
+        ("classifier:tarot", "forest"),
+        ("rule:2", "default, rule"),
+        ("classifier", "learns from a file"),
+    ],
+)
+def test_names_that_cannot_steer_a_live_run(name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        run(name, 1)
+
+
+def test_a_script_that_names_no_controller_takes_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Options().controller == "default"
+    monkeypatch.setenv("RUDDER_CONTROLLER", "rule")
+    assert Options().controller == "rule"
+    assert Options(controller="default").controller == "default"
+    monkeypatch.setenv("RUDDER_CONTROLLER", "nobody")
+    with pytest.raises(ConfigError, match="nobody"):
+        Options()
+
+
+def test_a_controller_of_a_name_stays_in_the_space_and_an_object_need_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    far = Plan(interval=4, depth=9, window=0.25, prior="none")
+    monkeypatch.setattr("rudder.agent.rule.RuleController.decide", lambda self, evidence: far)
+    with run("rule", 9) as table:
+        assert (table.plan.depth, table.plan.window) == (4, 2.0)  # two intervals, a step in each
+    with run(Scripted(far), 5) as table:
+        assert table.plan == far
+
+
+@pytest.mark.parametrize("controller", ["rule", "shadow"])
+def test_the_papers_mode_is_steered_by_yes_and_no_alone(controller: str) -> None:
+    settings = PolicySettings(period=0, alpha=0.1)
+    with run(controller, 61, policy="score", policy_settings=settings, capacity=100) as table:
+        metrics = table.metrics()
+        assert table.plan.but(replace=True, fraction=100) == Plan(interval=4, prior="none")
+    assert metrics.decisions_made == metrics.decisions_valid == 15
+    assert metrics.refused_decisions == 0
+    assert metrics.rows_replaced > 0
 
 
 def test_a_prior_counted_in_the_run_is_computed_when_the_plan_says_so(
