@@ -102,7 +102,8 @@ bool connected(const Listener& at) {
   std::array<char, 512> line{};
   while (std::fgets(line.data(), line.size(), table.get()) != nullptr) {
     unsigned host = 0, port = 0, state = 0;
-    // NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers; a line of another shape is the title
+    // The kernel's own numbers; a line of another shape is the title.
+    // NOLINTNEXTLINE(cert-err34-c,bugprone-unchecked-string-to-number-conversion)
     if (std::sscanf(line.data(), " %*d: %8X:%4X %*8X:%*4X %2X", &host, &port, &state) != 3) continue;
     constexpr unsigned kTimeWait = 6, kListen = 10;
     if (ntohl(host) == at.host && port == at.port && state != kListen && state != kTimeWait) return true;
@@ -162,17 +163,16 @@ std::vector<std::string> Admission::hosts() const {
 void Admission::admit(std::uint64_t holder, std::span<const std::string> hosts) {
   std::set<std::uint32_t> wanted;
   for (const std::string& text : hosts) wanted.insert(host_of(text));
-  replace(holder, std::move(wanted));
+  if (const std::string why = replace(holder, std::move(wanted)); !why.empty())
+    throw Error(ErrorCode::kTransport, why);
 }
 
 void Admission::revoke(std::uint64_t holder) {
-  try {
-    replace(holder, {});
-  } catch (const Error&) {  // the kernel keeps the filter that it has, which lets more in
-  }
+  // Where the kernel takes no other filter it keeps the one that it has, which lets more in.
+  (void)replace(holder, {});
 }
 
-void Admission::replace(std::uint64_t holder, std::set<std::uint32_t> hosts) {
+std::string Admission::replace(std::uint64_t holder, std::set<std::uint32_t> hosts) {
   const std::lock_guard lock(mutex_);
   auto holders = holders_;
   holders.erase(holder);
@@ -180,10 +180,11 @@ void Admission::replace(std::uint64_t holder, std::set<std::uint32_t> hosts) {
   std::set<std::uint32_t> all;
   for (const auto& [number, own] : holders) all.insert(own.begin(), own.end());
   if (why_open_.empty() && all != admitted_) {
-    if (const std::string why = attach(all); !why.empty()) throw Error(ErrorCode::kTransport, why);
+    if (std::string why = attach(all); !why.empty()) return why;
     admitted_ = std::move(all);
   }
   holders_ = std::move(holders);
+  return {};
 }
 
 std::string Admission::attach(const std::set<std::uint32_t>& hosts) const {

@@ -53,7 +53,8 @@ class Admission {
   void revoke(std::uint64_t holder);
 
  private:
-  void replace(std::uint64_t holder, std::set<std::uint32_t> hosts);
+  // Empty where it is done; else why not, and nothing has changed.
+  std::string replace(std::uint64_t holder, std::set<std::uint32_t> hosts);
   // What the kernel says against a filter that lets these in; empty where it has taken it.
   std::string attach(const std::set<std::uint32_t>& hosts) const;
 

@@ -72,8 +72,12 @@ void Worker::open_context(const WorkerConfig& config, std::uint64_t features) {
     refuse(ErrorCode::kConfig, "UCX's settings cannot be read (look at the UCX_* variables)", status);
   modify(settings, "NET_DEVICES", config.devices);
   modify(settings, "TLS", config.tls);
-  // Versions before 1.14 do not know it.
-  if (!config.emulate_gets) (void)ucp_config_modify(settings, "PROTO_EMULATION_ENABLE", "n");
+  // Gets that UCX would play by messages are worse than our own requests. 1.13 has no such setting, and would
+  // complain.
+  unsigned major = 0, minor = 0, release = 0;
+  ucp_get_version(&major, &minor, &release);
+  if (features != 0 && !config.emulate_gets && std::pair(major, minor) > std::pair(kApiMajor, kApiMinor))
+    (void)ucp_config_modify(settings, "PROTO_EMULATION_ENABLE", "n");
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES;
   params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP | features;

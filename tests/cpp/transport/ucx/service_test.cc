@@ -6,6 +6,7 @@
 #include <cstring>
 #include <latch>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <thread>
 
@@ -217,6 +218,60 @@ TEST_P(UcxTest, ManySmallGathersAtOnceStayWithinTheServersBounds) {
     ASSERT_EQ(sink_->wait(ticket).status, CompletionStatus::kDone) << sink_->wait(ticket).message;
   EXPECT_EQ(std::memcmp(out.data(), table_.data(), out.size()), 0);
   EXPECT_EQ(server_->stats().refused, 0u);
+}
+
+// As UCX plays them over TCP.
+TEST_P(UcxTest, OneSidedGetsAskTheServerNothing) {
+  const ucx::WorkerConfig worker{.devices = "lo", .tls = "tcp", .emulate_gets = true};
+  server_ = std::make_unique<FeatureServer>(FeatureServer::Config{.worker = worker});
+  region_ = server_->expose(table_.data(), kRows, row_bytes_);
+  Ucx from({.worker = worker, .in_flight_bytes = 4 << 20});
+  meet(from, 1);
+  server_->admit(1, kToken, from.address());
+  server_->grant(1, 3, region_);
+  from.connect(kPeer, server_->address(), 1, kToken);
+  from.open(kPeer, 3, kRows, row_bytes_, server_->offer(region_));
+  EXPECT_EQ(from.why_no_gets(kPeer, 3), "");
+  from.use_gets(kPeer, 3, true);
+  Ticket ticket = 0;
+  for (const std::size_t count : {1, 7, 1000, 5000}) gather(from, ++ticket, count, *sink_, sink_);
+
+  std::vector<std::int64_t> rows(kRows);  // neighbours, which one get takes
+  std::iota(rows.begin(), rows.end(), 0);
+  std::vector<std::byte> out(table_.size());
+  from.submit(++ticket, {{kPeer, 3, rows, row_bytes_, out.data()}}, sink_);
+  ASSERT_EQ(sink_->wait(ticket).status, CompletionStatus::kDone) << sink_->wait(ticket).message;
+  EXPECT_EQ(out, table_);
+
+  for (int i = 0; i < 10; ++i) {
+    auto late = std::make_unique<std::vector<std::byte>>(table_.size(), std::byte{0x22});
+    from.submit(++ticket, {{kPeer, 3, rows, row_bytes_, late->data()}}, sink_);
+    from.cancel(ticket);
+    const auto copy = *late;
+    gather(from, ++ticket, 10, *sink_, sink_);
+    EXPECT_EQ(copy, *late);
+  }
+  EXPECT_EQ(server_->stats().requests, 0u);
+  EXPECT_EQ(from.stats().in_flight_bytes, 0u);
+  from.use_gets(kPeer, 3, false);
+  gather(from, ++ticket, 10, *sink_, sink_);
+  EXPECT_GT(server_->stats().requests, 0u);
+
+  from.use_gets(kPeer, 3, true);
+  from.submit(++ticket, {{kPeer, 3, rows, row_bytes_, out.data()}}, sink_);
+  server_.reset();
+  EXPECT_EQ(from.next_loss().value().peer, kPeer);
+  sink_->wait(ticket);  // one way or the other
+  EXPECT_FALSE(from.reach(kPeer, 3, row_bytes_).possible);
+}
+
+TEST_P(UcxTest, WithoutRdmaThereAreNoGetsAndTheReasonIsGiven) {
+  const auto from = client(1);
+  EXPECT_TRUE(server_->offer(region_).key.empty());
+  EXPECT_EQ(from->why_no_gets(kPeer, 3), "UCX finds no RDMA device");
+  from->use_gets(kPeer, 3, true);  // of no effect
+  gather(*from, 1, 100, *sink_, sink_);
+  EXPECT_GT(server_->stats().requests, 0u);
 }
 
 TEST(Ucx, WhatIsNoAddressIsRefused) {
