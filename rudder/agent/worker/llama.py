@@ -122,9 +122,10 @@ class LlamaModel:
         self._deadline = at
 
     def read(self, prompt: Sequence[int]) -> tuple[list[int], int]:
-        """Go back to where ``prompt`` parts from what was read last, and read all of it but its last token.
+        """Go back to where ``prompt`` parts from what was read last, and read what fills batches from there.
 
-        Answers that last token, as a list, and the tokens that were there already. Raises AgentError.
+        Answers its last tokens, at least one, which are left to be read with what must follow them, and the
+        number that was there already. Raises AgentError.
         """
         if len(prompt) >= self.context:
             raise AgentError(
@@ -138,8 +139,9 @@ class LlamaModel:
             same += 1
         if not self._memory_cut(same):
             same = 0
-        self._evaluate(prompt[same:-1])
-        return [prompt[-1]], same
+        left = same + (len(prompt) - 1 - same) // BATCH * BATCH
+        self._evaluate(prompt[same:left])
+        return list(prompt[left:]), same
 
     def feed(self, tokens: Sequence[int]) -> Scores:
         """Append tokens and return the scores of the next one; they hold until the next call."""
