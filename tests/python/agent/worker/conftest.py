@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,25 +48,19 @@ def write_model(
     width: int = 64,
     scale: float = 0.3,
     poison: bool = False,
+    bpe: bool = False,
 ) -> Path:
     """A small llama. ``words``: tokens of their own. ``poison``: weights that are NaN."""
     import gguf
 
-    texts, kinds = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"], [2, 3, 3, 3, 3]
-    texts += [f"<0x{byte:02X}>" for byte in range(256)]
-    kinds += [6] * 256
-    plain = ["▁", *(chr(code) for code in range(33, 127))]
-    # Words of the system text too, so that a prompt is hundreds of tokens, not thousands.
-    longer = [*words, *(f" {word}" for word in sorted(set(system_text(SPACE).split())) if len(word) > 2)]
-    texts += [*plain, *longer]
-    kinds += [1] * len(plain) + [4] * len(longer)
+    writer = gguf.GGUFWriter(str(path), "llama")
+    count = _bpe(writer) if bpe else _spm(writer, words, space_prefix)
     rng = np.random.default_rng(seed)
 
     def tensor(*shape: int) -> np.ndarray:
         values = rng.normal(0, scale, shape).astype(np.float32)
         return np.full_like(values, np.nan) if poison else values
 
-    writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_context_length(context)
     writer.add_embedding_length(width)
     writer.add_block_count(layers)
@@ -74,18 +69,10 @@ def write_model(
     writer.add_head_count_kv(HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(width // HEADS)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(texts)
-    writer.add_token_scores([float(-place) for place in range(len(texts))])
-    writer.add_token_types(kinds)
-    writer.add_unk_token_id(0)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_add_space_prefix(space_prefix)
     if template is not None:
         writer.add_chat_template(template)
-    writer.add_tensor("token_embd.weight", tensor(len(texts), width))
-    writer.add_tensor("output.weight", tensor(len(texts), width))
+    writer.add_tensor("token_embd.weight", tensor(count, width))
+    writer.add_tensor("output.weight", tensor(count, width))
     writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
     for layer in range(layers):
         for name, shape in {
@@ -105,6 +92,74 @@ def write_model(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _spm(writer: Any, words: tuple[str, ...], space_prefix: bool) -> int:
+    """The vocabulary of a llama 2: characters, bytes, and words that are found as they stand."""
+    texts, kinds = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"], [2, 3, 3, 3, 3]
+    texts += [f"<0x{byte:02X}>" for byte in range(256)]
+    kinds += [6] * 256
+    plain = ["▁", *(chr(code) for code in range(33, 127))]
+    # Words of the system text too, so that a prompt is hundreds of tokens, not thousands.
+    longer = [*words, *(f" {word}" for word in _system_words())]
+    texts += [*plain, *longer]
+    kinds += [1] * len(plain) + [4] * len(longer)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(texts)
+    writer.add_token_scores([float(-place) for place in range(len(texts))])
+    writer.add_token_types(kinds)
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_space_prefix(space_prefix)
+    return len(texts)
+
+
+def _bpe(writer: Any) -> int:
+    """The vocabulary of a GPT-2, as most models have it: bytes, and merges of pairs."""
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = [byte for byte in range(256) if byte not in kept]
+    letters = {byte: chr(byte) for byte in kept} | {byte: chr(256 + at) for at, byte in enumerate(moved)}
+    texts, merges = list(letters.values()), []
+    for word in [*_PLAN_WORDS, *(f" {word}" for word in _system_words())]:
+        spelled = [letters[byte] for byte in word.encode()]
+        for end in range(2, len(spelled) + 1):
+            merged = "".join(spelled[:end])
+            if merged not in texts:
+                texts.append(merged)
+                merges.append(f"{merged[:-1]} {merged[-1]}")
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([*texts, *special])
+    writer.add_token_types([1] * len(texts) + [3] * len(special))
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(len(texts))
+    writer.add_eos_token_id(len(texts) + 2)
+    writer.add_add_bos_token(False)
+    return len(texts) + len(special)
+
+
+_PLAN_WORDS = (
+    "v1",
+    " w",
+    " d",
+    " m",
+    "10",
+    "100",
+    "12",
+    "128",
+    "16",
+    "32",
+    "50",
+    "vip",
+    " frequency",
+    " none",
+)
+
+
+def _system_words() -> list[str]:
+    return sorted(word for word in set(system_text(SPACE).split()) if len(word) > 2)
 
 
 class FakeKeeper:

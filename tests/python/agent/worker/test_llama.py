@@ -36,6 +36,7 @@ TOKENIZERS = {
     "characters": {},
     "merging": {"words": ("=4", "4 d", " d=", "128", "=v", "100", "32 r", " p", "6 h", "0 b=")},
     "space in front": {"space_prefix": True, "words": (" v1", " w", "=2", "25")},
+    "byte pairs": {"bpe": True},
     "no template": {"template": None},
     "no system role": {"template": NO_SYSTEM},
     "told to ramble": {"template": RAMBLING},
