@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 #: What `make_controller` offers behind "classifier:".
 KINDS = ("logistic", "forest", "mlp", "svm", "xgboost")
+#: Decisions of simulated workloads that come with the package; `rudder pilot train` makes them.
+SHIPPED = Path(__file__).with_name("decisions.tsv")
 _SEED = 1
 
 
 class ClassifierController:
     """Answers the candidate that a classifier names. Learns when it is made: seconds."""
 
-    def __init__(self, kind: str, examples: Sequence[Example] | Path) -> None:
+    def __init__(self, kind: str, examples: Sequence[Example] | Path = SHIPPED) -> None:
         """``kind`` is one of `KINDS`. Raises ConfigError, FormatError (the file of examples)."""
         if kind not in KINDS:
             raise ConfigError(f"classifier {kind!r}: use {', '.join(KINDS)}")

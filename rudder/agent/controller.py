@@ -106,7 +106,8 @@ def make_controller(which: ControllerLike, *, model: str | None = None) -> Contr
     """The controller of that name (see `CONTROLLERS`), or the object itself. Raises ConfigError.
 
     ``model``: the agent's GGUF file or address (None: RUDDER_AGENT_MODEL, else the model that comes with the
-    package), or the file of labelled decisions that a classifier learns from.
+    package), or the labelled decisions that a classifier learns from
+    (None: those that come with the package).
     """
     check_controller(which)
     if not isinstance(which, str):
@@ -125,16 +126,11 @@ def make_controller(which: ControllerLike, *, model: str | None = None) -> Contr
 
         return AgentController(settings_here(model))
     if name == "classifier":
-        from rudder.agent.classifier import ClassifierController
+        from rudder.agent.classifier import SHIPPED, ClassifierController
         from rudder.agent.llm import ENV_MODEL
 
         model = model or os.environ.get(ENV_MODEL)
-        if not model:
-            raise ConfigError(
-                f"controller {which!r} learns from a file of labelled decisions: name it as agent_model"
-                " (docs/pilot.md says how to make one)"
-            )
-        return ClassifierController(kind or CLASSIFIER, Path(model))
+        return ClassifierController(kind or CLASSIFIER, Path(model) if model else SHIPPED)
     from rudder.agent.default import DefaultController
 
     return DefaultController()

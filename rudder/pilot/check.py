@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rudder.agent.examples import Example
+from rudder.agent.space import Space
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -53,3 +56,21 @@ def logits(path: Path, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
     found = np.array(model.scores[: len(tokens)], dtype=np.float32)
     model.close()
     return found
+
+
+def answers_right(path: Path, examples: Sequence[Example]) -> float:
+    """The share of examples that the model in a GGUF file answers with the labelled plan.
+
+    It walks as the agent's worker does, among plans with any prior.
+    """
+    from rudder.agent.worker.local import LlamaDecider
+    from rudder.agent.worker.protocol import Ask
+
+    decider = LlamaDecider(str(path))
+    right = 0
+    for number, one in enumerate(examples):
+        space = Space(priors=("vip", "degree", "frequency", "none"), scores=one.best in ("y", "n"))
+        plan, _ = decider.decide(Ask(number, one.line, space, 60_000.0))
+        right += str(plan) == one.answer
+    decider.close()
+    return right / len(examples) if examples else 0.0

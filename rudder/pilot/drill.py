@@ -11,7 +11,7 @@ from typing import Any
 
 from rudder.agent.evidence import COUNTERFACTUALS, SIGNALS
 from rudder.agent.examples import Example
-from rudder.agent.space import LADDERS, STEPPED, Space
+from rudder.agent.space import FRACTIONS, LADDERS, STEPPED, Space
 from rudder.plan import Plan
 
 #: Changes that promise less than this, in tenths of a percent, are noise.
@@ -23,6 +23,12 @@ def drill(count: int, seed: int) -> list[Example]:
     """``count`` examples."""
     chance = random.Random(f"drill {seed}")
     return [_one(chance) for _ in range(count)]
+
+
+def paper_drill(count: int, seed: int) -> list[Example]:
+    """``count`` examples of the paper's mode: replace, or not, as the two modelled times say."""
+    chance = random.Random(f"paper {seed}")
+    return [_yes_or_no(chance) for _ in range(count)]
 
 
 def answer_of(space: Space, plan: Plan, promised: dict[str, int]) -> Plan:
@@ -72,6 +78,24 @@ def _one(chance: random.Random) -> Example:
     if promised.get(best, 0) > -MARGIN:
         best = "="
     return Example(line, str(answer_of(space, plan, promised)), best)
+
+
+def _yes_or_no(chance: random.Random) -> Example:
+    plan = Plan(
+        replace=chance.random() < 0.5,
+        fraction=chance.choice(FRACTIONS),
+        prior=chance.choice(("vip", "degree", "none")),
+        interval=int(chance.choice(LADDERS["interval"])),
+    )
+    scale = chance.choice((3, 10, 30, 100, 300))
+    other = "n" if plan.replace else "y"
+    promised = {other: max(-999, min(999, round(chance.gauss(0, scale))))}
+    changed = promised[other] <= -MARGIN
+    numbers = {name: _signal(chance, name) for name in SIGNALS}
+    numbers.update({name: promised.get(name, 0) for name in COUNTERFACTUALS})
+    line = f"{plan} | " + " ".join(f"{key}:{value}" for key, value in numbers.items())
+    answer = plan.but(replace=not plan.replace) if changed else plan
+    return Example(line, str(answer), "y" if answer.replace else "n")
 
 
 def _signal(chance: random.Random, name: str) -> int:

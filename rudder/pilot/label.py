@@ -10,6 +10,8 @@ from rudder.agent.prompt import evidence_text
 from rudder.agent.space import Space
 from rudder.plan import KEYS, Plan
 
+#: Intervals for which an answer must be the best: one alone never pays for computing a prior.
+HORIZON = 2
 #: An answer must gain so much to be one: less is within what a model of time can say.
 WORTH_IT = 0.005
 #: And each further change beside the best one so much more.
@@ -27,13 +29,14 @@ def label(evidence: Evidence, cost: Cost, source: str) -> Example:
     tried = {name: (each, cost(each)) for name, each in reachable(space, plan).items()}
     stay = tried["="][1]
     best = min(tried, key=lambda name: tried[name][1])
-    worst = max(time for _, time in tried.values())
+    middle = sorted(time for _, time in tried.values())[len(tried) // 2]
     answer, time = tried["="]
     if stay > 0 and tried[best][1] <= stay * (1 - WORTH_IT):
         answer, time = _combined(space, plan, tried, cost)
     else:
         best = "="
-    at_stake = (worst - time) / stay if stay > 0 else 0.0
+    # Half of all wrong answers would lose more.
+    at_stake = (middle - time) / stay if stay > 0 else 0.0
     return Example(
         evidence_text(evidence),
         str(answer),

@@ -15,7 +15,7 @@ from rudder.agent.prompt import plan_of  # noqa: E402
 from rudder.agent.space import Space  # noqa: E402
 from rudder.pilot import vocabulary  # noqa: E402
 from rudder.pilot.batch import batch  # noqa: E402
-from rudder.pilot.drill import drill  # noqa: E402
+from rudder.pilot.drill import drill, paper_drill  # noqa: E402
 from rudder.pilot.model import Pilot, Shape  # noqa: E402
 from rudder.pilot.train import Schedule, quality, train  # noqa: E402
 from rudder.plan import Plan  # noqa: E402
@@ -112,3 +112,15 @@ def test_llama_cpp_computes_what_torch_does(tmp_path: Path) -> None:
     rounded = largest_difference(pilot, tmp_path / "q8_0.gguf", prompts)
     assert 1e-4 < rounded < 1.0
     assert (tmp_path / "q8_0.gguf").stat().st_size < 2_000_000
+
+
+def test_the_papers_drills_follow_the_two_modelled_times() -> None:
+    space, answers = Space(scores=True), set()
+    for one in paper_drill(200, seed=1):
+        plan, answer, promised = plan_of(one.line), Plan.parse(one.answer), signals_of(one.line)
+        other = "n" if plan.replace else "y"
+        assert space.allows(plan, answer)
+        assert (answer != plan) == (promised[other] <= -5)
+        assert one.best == ("y" if answer.replace else "n")
+        answers.add((plan.replace, answer.replace))
+    assert len(answers) == 4
