@@ -1,8 +1,9 @@
 """The shadow beside a live table: fed as the run goes, asked at interval ends, within a share of the time.
 
 Modelling an interval takes milliseconds on the trainer's thread. They are paid for out of a share of the
-run's time (`Options.shadow_share`): until enough of it has come together, intervals pile up, and are then
-modelled as one; but never across a change of plan. An error in here costs the shadow, not the training.
+run's time (`Options.shadow_share`): until enough of it has come together, intervals pile up. All but the last
+are then modelled as one, under the plans in force alone; other plans are tried on the last. No change of plan
+lies within what is modelled as one. An error in here costs the shadow, not the training.
 """
 
 from __future__ import annotations
@@ -42,15 +43,17 @@ class LiveShadow:
         self._rows, self._row_bytes = capacity_rows, source.row_bytes
         self._waiting_bytes = _WAITING_BYTES
         self._budget = self._spent = 0.0
-        #: Modelled milliseconds a step of the run, in the intervals modelled last, and of a run that had the
+        #: Modelled milliseconds a step of the run, in the interval modelled last, and of a run that had the
         #: default plan from the beginning. None: nothing is known.
         self.live_ms: float | None = None
         self.default_ms: float | None = None
-        #: Steps that were modelled last.
+        #: Steps that were modelled since the time before.
         self.steps = 0
         #: Share of the rows requested in them that had not been requested before.
         self.fresh_share: float | None = None
-        self._pending: IntervalMetrics | None = None
+        # What is not modelled yet: the last interval, and those before it as one.
+        self._older: IntervalMetrics | None = None
+        self._last: IntervalMetrics | None = None
         self._shadow: Shadow | None = Shadow(
             plan,
             self._memory(),
@@ -101,7 +104,9 @@ class LiveShadow:
         # What was spent in here since the last interval's end is no part of a step under any plan.
         metrics = replace(metrics, seconds_wall=max(0.0, metrics.seconds_wall - self._spent))
         self._spent = 0.0
-        self._pending = metrics if self._pending is None else _together(self._pending, metrics)
+        if self._last is not None:
+            self._older = self._last if self._older is None else _together(self._older, self._last)
+        self._last = metrics
         self._budget = min(0.0, self._budget + self._share * metrics.seconds_wall)
         return (self._budget == 0.0 or self._share == 1) and self.look()
 
@@ -135,12 +140,16 @@ class LiveShadow:
             self._spent += spent
 
     def _catch_up(self) -> None:
-        if self._pending is not None and self._shadow is not None:
-            pending, self._pending = self._pending, None
-            self._shadow.end_interval(pending)
-            self.live_ms, self.default_ms = self._shadow.live_ms, self._shadow.default_ms
-            self.steps = pending.minibatches
-            self.fresh_share = self._shadow.fresh_share
+        if self._last is None or self._shadow is None:
+            return
+        self.steps = 0
+        for pending in (self._older, self._last):
+            if pending is not None:
+                self._shadow.end_interval(pending)
+                self.steps += pending.minibatches
+        self._older = self._last = None
+        self.live_ms, self.default_ms = self._shadow.live_ms, self._shadow.default_ms
+        self.fresh_share = self._shadow.fresh_share
 
     def _memory(self) -> Memory:
         return Memory(self._rows, self._row_bytes, self._waiting_bytes)

@@ -121,13 +121,13 @@ def live_shadow(monkeypatch: pytest.MonkeyPatch, share: float, took: float) -> L
     """A shadow that takes so many seconds to look, by the clock that it sees."""
     now = [0.0]
     monkeypatch.setattr("rudder.shadowing.time.perf_counter", lambda: now[0])
-    model = Shadow.end_interval
+    catch_up = LiveShadow._catch_up
 
-    def end_interval(self: Shadow, metrics: IntervalMetrics) -> None:
-        now[0] += took
-        model(self, metrics)
+    def slowly(self: LiveShadow) -> None:
+        now[0] += took if self._last is not None else 0.0
+        catch_up(self)
 
-    monkeypatch.setattr(Shadow, "end_interval", end_interval)
+    monkeypatch.setattr(LiveShadow, "_catch_up", slowly)
     source, options = ArraySource(TABLE, [0, LOCAL, ROWS]), Options(prior="none", shadow_share=share)
     shadow = LiveShadow(source, options, INTERVAL.plan, 600, Priors(source, options))
     for ids in minibatches(200):
