@@ -186,7 +186,8 @@ void register_ledger(py::module_& m) {
             self.steer(rows, minibatches, std::move(prior), replace, fraction, observe);
           },
           py::kw_only(), "capacity_rows"_a = py::none(), "depth"_a = py::none(),
-          "prior"_a = std::shared_ptr<rudder::Prior>(), "replace"_a = py::none(), "fraction"_a = py::none(), "observe"_a = py::none())
+          "prior"_a = std::shared_ptr<rudder::Prior>(), "replace"_a = py::none(), "fraction"_a = py::none(),
+          "observe"_a = py::none())
       .def("drop_pending", &Counted::drop_pending, py::call_guard<py::gil_scoped_release>())
       .def(
           "invalidate",

@@ -84,13 +84,16 @@ class LiveShadow:
             except Exception:
                 self._give_up()
 
-    def counterfactuals(self, plans: Mapping[str, Plan]) -> dict[str, float]:
-        """The same under other plans, from the run's state at their begin; {}: not known."""
+    def counterfactuals(self, plans: Mapping[str, Plan], *, slower: float = 1.0) -> dict[str, float]:
+        """The same under other plans, from the run's state at their begin; {}: not known.
+
+        ``slower``: had the link taken so many times as long for a row.
+        """
         if self._shadow is None:
             return {}
         try:
             with self._paid():
-                return self._shadow.counterfactuals(plans)
+                return self._shadow.counterfactuals(plans, slower=slower)
         except Exception:
             self._give_up()
             return {}

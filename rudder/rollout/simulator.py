@@ -2,7 +2,7 @@
 
 The accesses go through the live engine's ledger, the times through the pipeline of `rudder.shadow`; the
 shadow is the live one, fed with what the simulated run measures. A prior "vip" is that of the training set as
-it is when it is computed, and is out of date afterwards.
+it is when it is computed anew, and is out of date afterwards; a plan that only names it gets the last one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rudder.agent.evidence import REMEMBERED, Decision, Evidence, step_milliseconds
+from rudder.agent.evidence import Evidence
+from rudder.agent.memory import Memory as Remembered
 from rudder.agent.space import Space
 from rudder.gap_sample import Sampler
 from rudder.metrics import IntervalMetrics
@@ -63,6 +64,7 @@ class Simulator:
         self._feed = _feed_of(workload, halvings)
         self._counts = Counts()
         self._counted = 0
+        self._vip_of = 0
         self._row_bytes = workload.row_bytes
         self._waiting = WAITING_SHARE * float(workload.memory_rows[0]) * workload.row_bytes
         self._trial = Trial(
@@ -73,9 +75,8 @@ class Simulator:
             id_space=workload.id_space,
             halvings=halvings,
         )
-        self._prior_age = 0
         self._interval = 0
-        self._history: tuple[Decision, ...] = ()
+        self._remembered = Remembered()
         self._entered = np.zeros(workload.id_space, dtype=np.bool_)
         self._shadow: Shadow | None = None
         self._submitted = 0
@@ -108,15 +109,14 @@ class Simulator:
         """The shadow, where there is one."""
         return self._shadow
 
-    def step(self, plan: Plan, rolled_back: int = 0) -> Evidence:
-        """Run an interval under ``plan``; returns its evidence. REQUIRES not done."""
+    def step(self, plan: Plan, *, rolled_back: bool = False) -> Evidence:
+        """Run an interval under ``plan``; returns its evidence. REQUIRES not done.
+
+        ``rolled_back``: the guard put it there.
+        """
         before, totals = self._trial.counters(), _times(self._trial)
-        previous = self.evidence.metrics if self.evidence else None
-        if previous is not None and plan.but(rebuild=False) != previous.plan:
-            decision = Decision(previous.plan, step_milliseconds(previous))
-            self._history = (*self._history, decision)[-REMEMBERED:]
         begin = self.next
-        self._apply(plan)
+        self._apply(plan, rolled_back)
         end = min(begin + plan.interval, len(self.workload))
         self._trial.run(end)
         metrics = self._metrics(before, totals, begin, end)
@@ -126,17 +126,9 @@ class Simulator:
             self._feed_shadow()
             self._shadow.end_interval(metrics)
             counterfactuals = self._shadow.counterfactuals(self.space.candidates(self.plan))
-        self.evidence = Evidence(
-            metrics,
-            self.space,
-            previous=previous,
-            counterfactuals=counterfactuals,
-            history=self._history,
-            fresh_share=self._fresh(begin, end),
-            prior_age=self._prior_age,
-            rolled_back=rolled_back,
+        self.evidence = self._remembered.evidence(
+            metrics, self.space, counterfactuals=counterfactuals, fresh_share=self._fresh(begin, end)
         )
-        self._prior_age += 1
         self._interval += 1
         return self.evidence
 
@@ -160,11 +152,12 @@ class Simulator:
 
         return cost
 
-    def _apply(self, plan: Plan) -> None:
+    def _apply(self, plan: Plan, rolled_back: bool) -> None:
         renewed = plan.rebuild or plan.prior != self.plan.prior
         memory, seconds = self._memory(self.next), self._apply_to(self._trial, plan)
+        self._remembered.decided(plan.but(rebuild=False), rebuilt=renewed, rolled_back=rolled_back)
         if renewed:
-            self._prior_age = 0
+            self._vip_of = self._computed_at(plan, self.next)
         if self._shadow is not None:
             worth = (
                 self._worth(plan.prior, self.next) if renewed and plan.prior in ("vip", "degree") else None
@@ -180,7 +173,8 @@ class Simulator:
         trial.apply(plan, self._memory(at), self._prior(plan, at) if renewed else None)
         seconds = 0.0
         if renewed:
-            seconds = self.workload.rebuild_s * (1.0 if plan.prior == "vip" else _CHEAP)
+            anew = plan.rebuild and plan.prior == "vip"
+            seconds = self.workload.rebuild_s * (1.0 if anew else _CHEAP)
             trial.pipeline.pause(seconds)
         return seconds
 
@@ -195,8 +189,12 @@ class Simulator:
 
         if plan.prior == "frequency":
             return Prior.from_worth(self._counts.worth(plan.half_life, self.workload.id_space))
-        worth = self._worth(plan.prior, minibatch)
+        worth = self._worth(plan.prior, self._computed_at(plan, minibatch))
         return Prior.from_worth(np.zeros(1, dtype=np.float32) if worth is None else worth)
+
+    def _computed_at(self, plan: Plan, minibatch: int) -> int:
+        """When the VIP was computed that the plan would get now."""
+        return minibatch if plan.rebuild and plan.prior == "vip" else self._vip_of
 
     def _worth(self, name: str, minibatch: int) -> Worth | None:
         if name == "vip":

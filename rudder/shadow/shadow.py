@@ -93,7 +93,7 @@ class Shadow:
         self._pause = 0.0
         self._known: dict[str, NDArray[np.float32] | None] = {}
         self._live_worth, self._beside_worth = self._ranking(plan.prior), self._ranking(self._default.prior)
-        self._interval_end = 0
+        self._interval_begin = self._interval_end = 0
         self._feed, self._numbers = Feed(), Numbers(local)
         self._counts = self._past_counts = self._begin_counts = Counts()
         self._past_known = self._begin_known = 0
@@ -142,7 +142,7 @@ class Shadow:
         with self._lock:
             if worth is not None and plan.prior != "frequency":
                 self._known[plan.prior] = worth
-            if plan.rebuild:
+            if plan.rebuild and plan.prior != "frequency":
                 self.rebuild_seconds = seconds
             changed = plan.prior != self._plan.prior or plan.rebuild
             self._plan, self._pause = plan.but(rebuild=False), seconds
@@ -166,16 +166,27 @@ class Shadow:
                 self._model(metrics, begin, end)
             self._feed.forget(end - _KEPT)
 
-    def counterfactuals(self, plans: Mapping[str, Plan]) -> dict[str, float]:
-        """Modelled milliseconds a step of the last interval under each plan; none where none was modelled."""
+    def counterfactuals(self, plans: Mapping[str, Plan], *, slower: float = 1.0) -> dict[str, float]:
+        """Modelled milliseconds a step of the last interval under each plan; none where none was modelled.
+
+        ``slower``: had the link taken so many times as long for a row.
+        """
         with self._lock:
-            if self._past is None:
+            past = self._past
+            if past is None:
                 return {}
+            self._stretch(slower)
             found: dict[Plan, float] = {}
             for plan in plans.values():
                 if plan not in found:
-                    found[plan] = self._try(self._past, plan)
+                    found[plan] = self._try(past, plan)
+            self._stretch(1.0)
             return {name: found[plan] for name, plan in plans.items()}
+
+    def _stretch(self, slower: float) -> None:
+        first, seconds = self._feed.first, self._row_seconds * slower
+        for minibatch in range(self._interval_begin, self._interval_end):
+            self._feed.row_seconds[minibatch - first] = seconds
 
     def _try(self, past: Trial, plan: Plan) -> float:
         trial = past.clone()
@@ -205,7 +216,7 @@ class Shadow:
         self._row_seconds = self._fitted(past, metrics, steps)
         self._feed.cost(range(begin, self._feed.end), compute, self._row_seconds, self.latency)
         self._past, self._past_counts, self._past_known = past, self._begin_counts, self._begin_known
-        self._interval_end = end
+        self._interval_begin, self._interval_end = begin, end
         self._live = past.clone()
         milliseconds = self._live.run(end)
         self.live_ms = milliseconds + 1000 * self._pause / steps

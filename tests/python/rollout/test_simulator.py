@@ -122,7 +122,7 @@ def test_evidence_is_what_a_live_run_would_have(memory: Workload) -> None:
         assert set(evidence.counterfactuals) == set(simulator.space.candidates(Plan()))
         assert all(-999 <= value <= 999 for value in evidence.signals().values())
     assert evidence.previous is not None
-    assert evidence.prior_age == 5
+    assert evidence.prior_age == 6
     simulator.step(Plan(depth=4))
     changed = simulator.step(Plan(depth=4))
     assert [decision.plan for decision in changed.history] == [Plan()]

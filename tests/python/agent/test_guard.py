@@ -1,0 +1,173 @@
+"""The guard: what is known to be worse never comes into force, what turns out worse is undone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from rudder.agent.default import DefaultController
+from rudder.agent.evidence import Evidence
+from rudder.agent.guard import ALLOWANCE, PATIENCE, STRETCH, Guard
+from rudder.agent.shadow import ShadowController
+from rudder.plan import KEYS, Plan
+from rudder.rollout.drive import drive
+from rudder.rollout.generate import KINDS, workload
+
+DEFAULT, OTHER = Plan(), Plan(depth=3)
+
+
+class Modelled:
+    """A shadow that says what it is told: times as multiples of the default plan's."""
+
+    def __init__(self, live: float = 1.0, forecast: float = 1.0, stressed: float | None = None) -> None:
+        self.live_ms: float | None = 100 * live
+        self.default_ms: float | None = 100.0
+        self.forecast, self.stressed = forecast, stressed
+
+    def counterfactuals(self, plans: Mapping[str, Plan], *, slower: float = 1.0) -> dict[str, float]:
+        other = self.stressed if slower > 1 and self.stressed is not None else self.forecast
+        return {name: 100.0 if plan == DEFAULT else 100 * other for name, plan in plans.items()}
+
+
+def earned(intervals: int) -> Guard:
+    guard = Guard(DEFAULT)
+    for _ in range(intervals):
+        assert guard.review(DEFAULT, DEFAULT, Modelled()) == DEFAULT
+    return guard
+
+
+def test_nothing_but_the_default_before_anything_is_known() -> None:
+    blind = Modelled()
+    blind.live_ms = None
+    assert Guard(DEFAULT).review(DEFAULT, OTHER, blind) == DEFAULT
+    assert Guard(DEFAULT).review(DEFAULT, OTHER, Modelled(forecast=0.5)) == DEFAULT
+
+
+def test_a_plan_that_is_clearly_better_is_let_through_at_once() -> None:
+    assert earned(1).review(DEFAULT, OTHER, Modelled(forecast=0.9)) == OTHER
+
+
+def test_a_plan_that_is_as_good_is_let_through_when_enough_was_earned() -> None:
+    assert earned(1).review(DEFAULT, OTHER, Modelled()) == DEFAULT
+    assert earned(8).review(DEFAULT, OTHER, Modelled()) == OTHER
+
+
+def test_a_plan_known_to_be_worse_never_comes_into_force() -> None:
+    guard = earned(30)
+    for _ in range(50):
+        assert guard.review(DEFAULT, OTHER, Modelled(forecast=1.3)) == DEFAULT
+    assert (guard.refused, guard.rolled_back) == (50, 0)
+
+
+def test_a_plan_that_costs_once_the_link_is_slower_is_worse() -> None:
+    assert earned(8).review(DEFAULT, OTHER, Modelled(forecast=1.0, stressed=1.4)) == DEFAULT
+
+
+def test_two_slow_intervals_bring_the_default_back_for_a_while() -> None:
+    guard = earned(20)
+    assert guard.review(DEFAULT, OTHER, Modelled()) == OTHER
+    for _ in range(PATIENCE - 1):
+        assert guard.review(OTHER, OTHER, Modelled(live=1.025)) == OTHER
+    assert guard.review(OTHER, OTHER, Modelled(live=1.025)) == DEFAULT
+    assert guard.rolled_back == 1
+    for _ in range(STRETCH - 1):
+        assert guard.review(DEFAULT, OTHER, Modelled(forecast=0.5)) == DEFAULT
+    assert guard.review(DEFAULT, OTHER, Modelled(forecast=0.5)) == OTHER
+
+
+def test_one_interval_far_worse_than_forecast_brings_it_back_at_once_and_is_remembered() -> None:
+    guard = earned(20)
+    assert guard.review(DEFAULT, OTHER, Modelled()) == OTHER
+    assert guard.review(OTHER, OTHER, Modelled(live=1.5)) == DEFAULT
+    assert guard.rolled_back == 1
+    for _ in range(STRETCH + 10):
+        assert guard.review(DEFAULT, OTHER, Modelled()) == DEFAULT
+
+
+def test_a_loss_is_paid_from_gains() -> None:
+    guard = earned(10)
+    assert guard.review(DEFAULT, OTHER, Modelled(forecast=0.9)) == OTHER
+    for _ in range(5):
+        assert guard.review(OTHER, OTHER, Modelled(live=0.9, forecast=0.9)) == OTHER
+    assert guard.review(OTHER, OTHER, Modelled(live=1.04)) == OTHER
+
+
+def test_whatever_is_modelled_the_account_holds() -> None:
+    # Losses of plans other than the default stay within what was earned, but for the last surprise.
+    chance = random.Random(1)
+    for _ in range(50):
+        guard, in_force, lost = Guard(DEFAULT), DEFAULT, 0.0
+        worst = 0.3
+        for _ in range(200):
+            live = 1.0 if in_force == DEFAULT else 1 + chance.uniform(-0.05, worst)
+            lost += live - 1
+            in_force = guard.review(in_force, OTHER, Modelled(live=live, forecast=chance.uniform(0.9, 1.1)))
+        assert lost <= 200 * ALLOWANCE + worst
+
+
+def test_how_often_to_decide_stays_the_controllers_choice() -> None:
+    guard = earned(1)
+    assert guard.review(DEFAULT, DEFAULT.but(interval=64), Modelled()) == DEFAULT.but(interval=64)
+
+
+class AtRandom:
+    """Any plan that may follow."""
+
+    def __init__(self) -> None:
+        self._chance = random.Random(7)
+
+    def decide(self, evidence: Evidence) -> Plan:
+        chosen: dict[str, object] = {}
+        while (branch := evidence.space.walk(evidence.plan, chosen)) is not None:
+            chosen[list(KEYS.values())[len(chosen)]] = self._chance.choice(branch[1])[1]
+        return Plan(**{**chosen, "interval": evidence.plan.interval})  # type: ignore[arg-type]
+
+
+class Worst:
+    """The candidate of most modelled time."""
+
+    def decide(self, evidence: Evidence) -> Plan:
+        times = evidence.counterfactuals
+        worst = max(times, key=lambda name: times[name]) if times else "="
+        return evidence.space.candidates(evidence.plan)[worst]
+
+
+class NowThisNowThat:
+    """From one end of the knobs to the other."""
+
+    def __init__(self) -> None:
+        self._turn = False
+
+    def decide(self, evidence: Evidence) -> Plan:
+        self._turn = not self._turn
+        if self._turn:
+            return evidence.plan.but(buffer_share=50, window=0, prior="none")
+        return evidence.plan.but(buffer_share=100, window=8, prior="degree")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_controller_makes_a_run_slower_by_more_than_one_percent(kind: str) -> None:
+    some = workload(kind, 3)
+    default = drive(some, lambda simulator: DefaultController(), guarded=False)
+    once = 1000 * some.rebuild_s / len(some)
+    for make in (AtRandom, Worst, NowThisNowThat, ShadowController):
+        found = drive(some, lambda simulator, make=make: make())
+        assert found.step_ms <= 1.01 * default.step_ms + once, f"{make.__name__}: {found}"
+
+
+def test_without_the_guard_they_do() -> None:
+    some = workload("phases", 1)
+    default = drive(some, lambda simulator: DefaultController(), guarded=False)
+    assert drive(some, lambda simulator: Worst(), guarded=False).step_ms > 1.1 * default.step_ms
+
+
+def test_it_does_not_stand_in_the_way_of_what_gains() -> None:
+    some = workload("memory", 1)
+    alone, guarded = (
+        drive(some, lambda simulator: ShadowController(), guarded=guarded) for guarded in (False, True)
+    )
+    default = drive(some, lambda simulator: DefaultController(), guarded=False)
+    assert alone.step_ms < 0.97 * default.step_ms
+    assert guarded.step_ms <= 1.02 * alone.step_ms
