@@ -48,7 +48,7 @@ class Options:
     #: default the one that RUDDER_CONTROLLER names, else "default".
     controller: ControllerLike = field(default_factory=lambda: os.environ.get(ENV_CONTROLLER) or "default")
     #: Of the agent: a GGUF file, or the address of a model server. None: the file that RUDDER_AGENT_MODEL
-    #: names, else the model that comes with the package. Of a classifier: a file of labelled decisions.
+    #: names, else the model that comes with the package. Of a classifier: labelled decisions.
     agent_model: str | os.PathLike[str] | None = None
     #: Put the default plan back where a shadow of the run says that the controller's plans are slower, and
     #: let a controller sleep that costs more than it gains.

@@ -94,7 +94,6 @@ def test_controllers_by_name_or_as_objects() -> None:
         ("oracle", "steers replays"),
         ("classifier:tarot", "forest"),
         ("rule:2", "default, rule"),
-        ("classifier", "learns from a file"),
     ],
 )
 def test_names_that_cannot_steer_a_live_run(name: str, words: str) -> None:
@@ -123,8 +122,10 @@ def test_a_controller_of_a_name_stays_in_the_space_and_an_object_need_not(
         assert table.plan == far
 
 
-@pytest.mark.parametrize("controller", ["rule", "shadow"])
+@pytest.mark.parametrize("controller", ["rule", "shadow", "classifier:logistic"])
 def test_the_papers_mode_is_steered_by_yes_and_no_alone(controller: str) -> None:
+    if controller.startswith("classifier"):
+        pytest.importorskip("sklearn")
     settings = PolicySettings(period=0, alpha=0.1)
     with run(controller, 61, policy="score", policy_settings=settings, capacity=100) as table:
         metrics = table.metrics()
