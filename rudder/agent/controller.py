@@ -105,8 +105,9 @@ def named(which: str) -> tuple[str, str]:
 def make_controller(which: ControllerLike, *, model: str | None = None) -> Controller:
     """The controller of that name (see `CONTROLLERS`), or the object itself. Raises ConfigError.
 
-    ``model``: the agent's GGUF file or address (None: RUDDER_AGENT_MODEL, else the model that comes with the
-    package), or the labelled decisions that a classifier learns from (None: those that come with the package).
+    ``model``: the agent's GGUF file or address (None: RUDDER_AGENT_MODEL, else the model that comes with
+    the package), or the labelled decisions that a classifier learns from (None: those that come with the
+    package).
     """
     check_controller(which)
     if not isinstance(which, str):
