@@ -28,9 +28,9 @@ _kept: list[Any] = []
 class Pending:
     """Rows of a round that was begun. Not thread-safe."""
 
-    def __init__(self, exchange: Exchange, core: Round, ids: NDArray[Any], out: Any) -> None:
+    def __init__(self, exchange: Exchange, core: Round, out: Any) -> None:
         """Made by `Exchange.start`."""
-        self._exchange, self._core, self._ids, self._out = exchange, core, ids, out
+        self._exchange, self._core, self._out = exchange, core, out
 
     @property
     def finished(self) -> bool:
@@ -148,7 +148,7 @@ class Exchange:
         self._under_way.append((core, out))
         while self._under_way and self._under_way[0][0].finished and self._core.at_rest:
             self._under_way.popleft()
-        return Pending(self, core, array, self._shard.none() if out is None else out)
+        return Pending(self, core, self._shard.none() if out is None else out)
 
     def rows(self, ids: Any, out: Any = None) -> Any:
         """`start`, and its rows."""
