@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import rudder.agent.worker
 from rudder.agent.llm import ENV_MODEL
 from rudder.agent.worker.client import ENV_ADDRESS
-from rudder.agent.worker.settings import WorkerSettings
+from rudder.agent.worker.settings import WorkerSettings, absolute_model
 from rudder.launch.plan import FOLDER, Host, Job, Process
 
 _SCRIPT = str(Path(rudder.agent.worker.__file__).with_name("keeper.py"))
@@ -41,8 +42,10 @@ class Keepers:
 
 
 def planned(job: Job) -> Keepers | None:
-    """Keepers where the job's controller is the agent."""
-    return Keepers(job.agent_model) if job.controller == CONTROLLER else None
+    """Keepers where the job's controller is the agent; its model, else that of RUDDER_AGENT_MODEL here."""
+    if job.controller != CONTROLLER:
+        return None
+    return Keepers(job.agent_model or absolute_model(os.environ.get(ENV_MODEL, "")))
 
 
 def _address(host: Host) -> str:

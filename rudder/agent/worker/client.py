@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import subprocess
@@ -82,7 +81,9 @@ class Client:
 
         Raises ConnectionError: there is no keeper.
         """
-        select.select([self._connected()], [], [], seconds)
+        poll = select.poll()
+        poll.register(self._connected(), select.POLLIN)
+        poll.poll(1000 * seconds)
 
     def close(self) -> None:
         """Leave; end a keeper of one's own. Idempotent."""
@@ -112,7 +113,7 @@ class Client:
         except OSError as error:
             end.close()
             raise ConnectionError(
-                f"no agent's keeper at {self._address}: {os.strerror(error.errno or 0)}"
+                f"no agent's keeper at {self._address}: {error.strerror or error}"
             ) from error
         self._open(end)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -191,4 +192,12 @@ def test_other_controllers_need_no_agent(controller):
     assert {process.role for process in processes} == {"server", "trainer"}
     assert processes[-1].env.get("RUDDER_CONTROLLER", "") == controller
     assert "RUDDER_AGENT" not in processes[-1].env
-    assert planned(Job("s.py", [], "/p.json", controller="agent")) == Keepers("")
+
+
+def test_the_agent_s_model_may_come_from_the_environment(monkeypatch):
+    job = Job("s.py", [], "/p.json", controller="agent")
+    monkeypatch.delenv("RUDDER_AGENT_MODEL", raising=False)
+    assert planned(job) == Keepers("")  # the one that comes with the package, wherever that is on each host
+    monkeypatch.setenv("RUDDER_AGENT_MODEL", "/n.gguf")
+    assert planned(job) == Keepers("/n.gguf")
+    assert planned(replace(job, agent_model="/m.gguf")) == Keepers("/m.gguf")
