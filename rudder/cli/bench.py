@@ -11,6 +11,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from rudder.cli.bench_agent import agent
 from rudder.cli.output import show
 
 # --quick: one batch and one small request, long enough to see that everything works.
@@ -29,7 +30,8 @@ def register(app: typer.Typer) -> None:
     group.command(name="fetch", short_help="Latency and throughput of fetching rows, by every transport.")(
         fetch
     )
-    app.add_typer(group, short_help="Measure how fast rows are fetched here, or between two machines.")
+    group.command(name="agent", short_help="How well controllers decide, and how fast a model does.")(agent)
+    app.add_typer(group, short_help="Measure how fast rows are fetched, and how well controllers decide.")
 
 
 def _group() -> None:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def show(
-    found: list[dict[str, Any]], tables: Sequence[Table], json_file: str | None, notes: Sequence[str] = ()
+    found: list[dict[str, Any]] | dict[str, Any],
+    tables: Sequence[Table],
+    json_file: str | None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Print tables and the notes below them, and write ``found`` to a file; "-" is stdout, alone."""
     text = json.dumps(found, indent=2) + "\n"

@@ -18,6 +18,7 @@ from rudder.agent.space import Space
 from rudder.gap_sample import Sampler
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
+from rudder.policies import LOOKAHEAD, SCORE
 from rudder.rollout.workload import Workload, Worth
 from rudder.shadow.feed import Feed
 from rudder.shadow.sample import Counts
@@ -46,16 +47,18 @@ class Simulator:
         priors: tuple[str, ...] = PRIORS,
         halvings: int = 0,
         shadow: bool = True,
+        policy: str = LOOKAHEAD,
     ) -> None:
         """Before the first minibatch, under ``plan`` (by default the default one).
 
         ``halvings``: run a spatial sample of 2 ** -halvings of the rows, each weighing as much as so many.
         ``shadow``: without it evidence has no counterfactuals, and an interval takes a tenth of the time.
+        ``policy``: with score, the paper's, no shadow runs; "yes" and "no" are tried on the interval itself.
         """
         self.workload = workload
         plan = plan or Plan()
         #: What controllers may choose.
-        self.space = Space(default=plan, priors=priors)
+        self.space = Space(default=plan, priors=priors, scores=policy == SCORE)
         #: The last interval's evidence; None before the first.
         self.evidence: Evidence | None = None
         #: Milliseconds of all steps so far.
@@ -74,13 +77,14 @@ class Simulator:
             self._prior(plan, 0),
             id_space=workload.id_space,
             halvings=halvings,
+            policy=policy,
         )
         self._interval = 0
         self._remembered = Remembered()
         self._entered = np.zeros(workload.id_space, dtype=np.bool_)
         self._shadow: Shadow | None = None
         self._submitted = 0
-        if shadow:
+        if shadow and policy != SCORE:
             self._shadow = Shadow(
                 plan,
                 self._memory(0),
@@ -118,10 +122,16 @@ class Simulator:
         begin = self.next
         self._apply(plan, rolled_back)
         end = min(begin + plan.interval, len(self.workload))
+        past = self._trial.clone() if self.space.scores else None
         self._trial.run(end)
         metrics = self._metrics(before, totals, begin, end)
         self.milliseconds += 1000 * metrics.seconds_wall
         counterfactuals: dict[str, float] = {}
+        if past is not None:
+            counterfactuals = {
+                name: self._tried(past, other, end)
+                for name, other in self.space.candidates(self.plan).items()
+            }
         if self._shadow is not None:
             self._feed_shadow()
             self._shadow.end_interval(metrics)
@@ -143,14 +153,18 @@ class Simulator:
 
         def cost(plan: Plan) -> float:
             if plan not in tried:
-                copy = trial.clone()
-                clock = copy.pipeline.clock
-                self._apply_to(copy, plan)
-                copy.run(end)
-                tried[plan] = 1000 * (copy.pipeline.clock - clock) / max(1, end - begin)
+                tried[plan] = self._tried(trial, plan, end)
             return tried[plan]
 
         return cost
+
+    def _tried(self, trial: Trial, plan: Plan, end: int) -> float:
+        """Milliseconds a step until minibatch ``end``, from where the trial stands."""
+        copy = trial.clone()
+        begin, clock = copy.pipeline.next, copy.pipeline.clock
+        self._apply_to(copy, plan)
+        copy.run(end)
+        return 1000 * (copy.pipeline.clock - clock) / max(1, end - begin)
 
     def _apply(self, plan: Plan, rolled_back: bool) -> None:
         renewed = plan.rebuild or plan.prior != self.plan.prior
@@ -248,6 +262,7 @@ class Simulator:
             rows_hit=rows("rows_hit"),
             rows_moved=rows("rows_moved"),
             rows_merged=rows("rows_merged"),
+            rows_replaced=rows("rows_replaced"),
             rows_evicted=rows("rows_evicted"),
             seconds_wall=wall,
             seconds_sampling=float(some.sampling_s[begin:end].sum()),

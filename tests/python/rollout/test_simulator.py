@@ -134,3 +134,20 @@ def test_the_same_workload_gives_the_same_run(memory: Workload) -> None:
     assert one.evidence is not None
     assert other.evidence is not None
     assert np.allclose(list(one.evidence.signals().values()), list(other.evidence.signals().values()))
+
+
+def test_in_the_papers_mode_evidence_says_what_yes_and_no_would_have_moved() -> None:
+    simulator = Simulator(workload("phases", 1), Plan(prior="degree"), policy="score")
+    assert simulator.space.scores
+    assert simulator.shadow is None
+    replaced = []
+    for answer in (True, True, False, False):
+        evidence = simulator.step(Plan(prior="degree", replace=answer))
+        times = evidence.counterfactuals
+        assert times["y" if answer else "n"] == times["="] == pytest.approx(evidence.milliseconds)
+        replaced.append(evidence.metrics.rows_replaced)
+    assert times["y"] != times["n"]
+    assert replaced[0] > 0 == replaced[-1]
+    cost = simulator.cost_of(1)
+    expected = cost(Plan(prior="degree", replace=True))
+    assert simulator.step(Plan(prior="degree", replace=True)).milliseconds == pytest.approx(expected)

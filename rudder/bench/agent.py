@@ -1,0 +1,132 @@
+"""Decisions of controllers on workloads that no model has learned from, in the simulator; their cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rudder.agent.controller import make_controller
+from rudder.agent.oracle import OracleController
+from rudder.bench.agent_players import Late, ModelPlayer
+from rudder.bench.agent_result import DEFAULT, ORACLE, AgentReport, Outcome
+from rudder.errors import ConfigError
+from rudder.plan import BOUNDS, Plan
+from rudder.rollout.drive import Make, drive
+from rudder.rollout.generate import KINDS, workload
+from rudder.rollout.workload import Workload
+
+if TYPE_CHECKING:
+    from rudder.agent.worker.decider import Decider
+
+AGENT, LATE = "agent", "agent late"
+#: What takes part where nobody says otherwise; classifiers by "classifier:KIND".
+CONTROLLERS = ("rule", "shadow", "classifier:forest")
+# Until a server that answers behind an address is given up.
+_ANSWER_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """What to measure."""
+
+    #: A GGUF file or a server's address; None: controllers alone.
+    model: str | None = None
+    controllers: tuple[str, ...] = CONTROLLERS
+    kinds: tuple[str, ...] = tuple(KINDS)
+    #: Workloads of each kind.
+    each: int = 4
+    seed: int = 1
+    #: With the guard behind every controller, as in a live run.
+    guard: bool = True
+    #: Of a job that the model would steer: milliseconds of a step, minibatches of an interval.
+    step_ms: float = 100.0
+    interval: int = 32
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError."""
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise ConfigError(f"workload {kind!r}: use {', '.join(KINDS)}")
+        if self.each < 1 or self.step_ms <= 0:
+            raise ConfigError("give at least one workload of each kind, and a step of more than 0 ms")
+
+
+def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: None) -> AgentReport:
+    """Load the model and play every workload under every controller.
+
+    Raises ConfigError, FormatError, AgentError.
+
+    The model's decisions take no modelled time: they are made beside the training. "agent late" is the same
+    model where each answer is in force an interval later.
+    """
+    loaded = decider(settings.model) if settings.model is not None else None
+    model = ModelPlayer(loaded) if loaded is not None else None
+    players: dict[str, Make] = {
+        name: (lambda _, name=name: make_controller(name))  # type: ignore[misc]
+        for name in (DEFAULT, *settings.controllers)
+    }
+    if model is not None:
+        players[AGENT] = lambda _: model
+        players[LATE] = lambda _: Late(model)
+    players[ORACLE] = lambda simulator: OracleController(simulator.cost_of)
+    outcomes = []
+    for load in held_out(settings):
+        tell(load.name)
+        for name, make in players.items():
+            found = drive(load, make, guarded=settings.guard, plan=Plan(interval=settings.interval))
+            outcomes.append(Outcome(load.name, name, found.step_ms, found.changes, found.rolled_back))
+    if model is None or loaded is None:
+        return AgentReport(None, None, {}, None, 0, outcomes)
+    taken, parts = model.total_ms, (np.median(model.prefill_ms), np.median(model.decode_ms))
+    return AgentReport(
+        settings.model,
+        float(loaded.report.get("load_seconds", 0.0)),
+        {"p50": float(np.percentile(taken, 50)), "p99": float(np.percentile(taken, 99))},
+        model.valid / len(taken),
+        len(taken),
+        outcomes,
+        [
+            f"medians: {parts[0]:.1f} ms to read the prompt, {parts[1]:.1f} ms to walk to a plan",
+            in_time(float(np.percentile(taken, 99)), settings),
+        ],
+    )
+
+
+def in_time(decision_ms: float, settings: AgentSettings) -> str:
+    """Is a decision made within an interval, and if not, how long would that have to be?"""
+    have = settings.interval * settings.step_ms
+    if decision_ms <= have:
+        return f"fast enough: {decision_ms:.0f} ms at worst (p99), an interval takes {have:.0f} ms"
+    low, high, step = BOUNDS["interval"]
+    needed = math.ceil(decision_ms / settings.step_ms / step) * int(step)
+    if needed > high:
+        return f"too slow for steps of {settings.step_ms:g} ms: no interval is long enough"
+    return (
+        f"too slow: {decision_ms:.0f} ms (p99), an interval of {settings.interval} minibatches takes"
+        f" {have:.0f} ms: it needs an interval of at least {max(int(low), needed)}"
+    )
+
+
+def decider(model: str) -> Decider:
+    """The model of a GGUF file, or behind an address. Raises ConfigError, FormatError, AgentError."""
+    from rudder.agent.worker.settings import WorkerSettings
+
+    settings = WorkerSettings(model)
+    if settings.is_address:
+        from rudder.agent.worker.endpoint import EndpointDecider
+
+        return EndpointDecider(model, _ANSWER_SECONDS)
+    from rudder.agent.worker.local import LlamaDecider
+
+    return LlamaDecider(model, settings.context)
+
+
+def held_out(settings: AgentSettings) -> Iterable[Workload]:
+    """Workloads that nothing was learned from."""
+    for number in range(settings.each):
+        for kind in settings.kinds:
+            yield workload(kind, settings.seed * 1000 + number, held_out=True)

@@ -1,0 +1,69 @@
+# ruff: noqa: UP045  (typer reads the annotations at run time, also on Python 3.9, which has no "int | None")
+"""`rudder pilot`: make the shipped model anew, from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(name="pilot", help="The model that comes with Rudder.", no_args_is_help=True)
+    group.callback()(_group)
+    group.command(name="train", short_help="Make it from nothing: workloads, labels, training, GGUF.")(train)
+    group.command(name="check", short_help="Compare a GGUF file's answers with labelled decisions.")(check)
+    app.add_typer(group, short_help="Make the model that comes with Rudder.")
+
+
+def _group() -> None:
+    """The model that comes with Rudder: make it anew, and see what it answers."""
+
+
+def train(
+    out: Annotated[Path, typer.Option(metavar="FILE.gguf", help="Where the model goes.")],
+    seed: Annotated[int, typer.Option(help="Of workloads, weights and order; same seed, same model.")] = 1,
+    minutes: Annotated[
+        float,
+        typer.Option(help="How much work, as minutes of two free cores. Sets counts: no limit."),
+    ] = 20.0,
+    threads: Annotated[int, typer.Option(help="Of torch, and processes that play workloads.")] = 2,
+    work: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FOLDER", help="Keep what is made on the way, and go on from what is there."),
+    ] = None,
+    decisions: Annotated[
+        Optional[Path], typer.Option(metavar="FILE.tsv", help="Write the labelled decisions here, too.")
+    ] = None,
+) -> None:
+    """Make a pilot: play generated workloads, label each decision by trying plans, train, write a GGUF file.
+
+    Needs the extra "pilot". Prints the loss on held-out decisions and the share of answers that are right.
+    """
+    from rudder.pilot.recipe import Recipe, make
+
+    make(
+        Recipe(seed=seed, minutes=minutes, threads=threads),
+        out,
+        work=work,
+        decisions=decisions,
+        tell=_tell,
+    )
+
+
+def check(
+    model: Annotated[Path, typer.Option(metavar="FILE.gguf", help="The model.")],
+    examples: Annotated[Path, typer.Option(metavar="FILE.tsv", help="Labelled decisions.")],
+) -> None:
+    """Ask the model for each decision, and say how often it answers the labelled plan."""
+    from rudder.agent.examples import read
+    from rudder.pilot.check import answers_right
+
+    asked = read(examples)
+    typer.echo(f"{answers_right(model, asked):.1%} of {len(asked)} answers are the labelled plan")
+
+
+def _tell(words: str) -> None:
+    typer.echo(words)

@@ -1,0 +1,123 @@
+"""`rudder bench agent`: who is compared with whom, what an interval of resampling holds, what is too slow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rudder.agent.default import DefaultController
+from rudder.agent.evidence import Evidence
+from rudder.agent.space import Space
+from rudder.bench.agent import AgentSettings, in_time
+from rudder.bench.agent_players import Late, ModelPlayer
+from rudder.bench.agent_result import AgentReport, Outcome, resampled
+from rudder.errors import ConfigError
+from rudder.metrics import IntervalMetrics
+from rudder.plan import Plan
+
+TIMES = {
+    "default": (100.0, 50.0, 80.0),
+    "rule": (98.0, 50.0, 80.0),
+    "agent": (94.0, 49.0, 80.0),
+    "oracle": (90.0, 48.0, 80.0),
+}
+
+
+@pytest.fixture
+def report() -> AgentReport:
+    outcomes = [
+        Outcome(f"phases:{number}", name, times[number], 1, 0)
+        for number in range(3)
+        for name, times in TIMES.items()
+    ]
+    return AgentReport("pilot.gguf", 0.1, {"p50": 5.0, "p99": 9.0}, 1.0, 30, outcomes)
+
+
+def test_gains_and_regret_are_shares_of_the_modelled_time(report: AgentReport) -> None:
+    found = {each.controller: each for each in report.standings()}
+    agent = found["agent"]
+    assert agent.over_default.middle == pytest.approx(0.02)  # the median of 6%, 2% and 0%
+    assert agent.over_rule is not None
+    assert agent.over_rule.middle == pytest.approx(0.02)
+    assert agent.over_shadow is None
+    assert agent.of_oracle is not None
+    assert agent.of_oracle.middle == pytest.approx((0.06 + 0.02) / (0.10 + 0.04))
+    assert agent.regret.middle == pytest.approx((94 / 90 - 1 + 49 / 48 - 1) / 3)
+    assert agent.worst == pytest.approx(0.0)
+    assert found["oracle"].of_oracle is not None
+    assert found["oracle"].of_oracle.middle == 1.0
+    assert found["default"].over_default.middle == 0.0
+
+
+def test_nothing_to_gain_is_no_share(report: AgentReport) -> None:
+    assert all(each.of_oracle is None for each in report.standings(["phases:2"]))
+
+
+def test_the_file_has_what_was_promised(report: AgentReport) -> None:
+    found = json.loads(json.dumps(report.as_json()))
+    assert {"model", "load_seconds", "decision_ms", "valid_share", "workloads"} <= set(found)
+    assert set(found["decision_ms"]) == {"p50", "p99"}
+    one = found["workloads"][0]["controllers"]["agent"]
+    assert one["modelled_step_ms"] == 94.0
+    assert one["regret_to_oracle"] == pytest.approx(94 / 90 - 1)
+
+
+def test_an_interval_holds_the_middle_and_is_the_same_each_time() -> None:
+    values = [1.0, 2.0, 3.0, 10.0]
+
+    def mean(rows: Any) -> float:
+        return float(sum(values[row] for row in rows)) / len(rows)
+
+    found = resampled(mean, 4)
+    assert found.low < found.middle == 4.0 < found.high
+    assert found == resampled(mean, 4)
+
+
+def test_a_slow_model_is_told_the_interval_that_it_needs() -> None:
+    settings = AgentSettings(step_ms=50.0, interval=32)
+    assert "fast enough" in in_time(1500.0, settings)
+    assert "at least 44" in in_time(2180.0, settings)
+    assert "no interval is long enough" in in_time(1e7, settings)
+
+
+def test_settings_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ConfigError, match="phases"):
+        AgentSettings(kinds=("phase",))
+    with pytest.raises(ConfigError, match="at least one"):
+        AgentSettings(each=0)
+
+
+def evidence(plan: Plan) -> Evidence:
+    return Evidence(IntervalMetrics("t", 0, 0, 10, plan, 100, seconds_wall=1.0), Space())
+
+
+class Deeper:
+    def decide(self, evidence: Evidence) -> Plan:
+        return evidence.plan.but(depth=evidence.plan.depth + 1)
+
+
+def test_late_answers_come_an_interval_later_and_only_to_the_plan_that_they_are_about() -> None:
+    late = Late(Deeper())
+    first, other = Plan(depth=2), Plan(depth=8)
+    assert late.decide(evidence(first)) == first
+    assert late.decide(evidence(first)) == first.but(depth=3)
+    assert late.decide(evidence(first.but(depth=3))) == first.but(depth=3)
+    assert late.decide(evidence(other)) == other
+    assert Late(DefaultController()).decide(evidence(first)) == first
+
+
+def test_a_models_time_and_its_valid_answers_are_counted() -> None:
+    class Fixed:
+        report: dict[str, Any] = {}  # noqa: RUF012
+
+        def decide(self, ask: Any) -> tuple[Plan, dict[str, float]]:
+            depth = 3 if ask.id == 0 else 40
+            return replace(Plan(), depth=depth), {"prefill_ms": 4.0, "decode_ms": 1.0}
+
+    player = ModelPlayer(Fixed())
+    assert player.decide(evidence(Plan())).depth == 3
+    player.decide(evidence(Plan()))
+    assert (player.valid, len(player.total_ms), player.prefill_ms) == (1, 2, [4.0, 4.0])
