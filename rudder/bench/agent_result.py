@@ -43,10 +43,12 @@ class Standing:
     """One controller over all workloads: shares of the modelled time of a step; None: nobody to compare."""
 
     controller: str
-    #: Medians over workloads of the gain; negative where slower.
+    #: Means over workloads of the gain; negative where slower.
     over_default: Interval
     over_rule: Interval | None
     over_shadow: Interval | None
+    #: The median over workloads of the gain over default: 0 where most of them leave nothing to gain.
+    median: Interval
     #: Mean gain over default, of the oracle's mean gain over default. None where the oracle gains nothing.
     of_oracle: Interval | None
     #: Mean of what it takes longer than the oracle.
@@ -124,23 +126,24 @@ class AgentReport:
 def _standing(controller: str, times: dict[str, npt.NDArray[np.float64]]) -> Standing:
     own, default, oracle = times[controller], times[DEFAULT], times[ORACLE]
 
-    def median_gain(baseline: str) -> Interval | None:
+    def gain(baseline: str, middle: Callable[..., Any] = np.mean) -> Interval | None:
         if baseline not in times or baseline == controller:
             return None
         gains = 1 - own / times[baseline]
-        return resampled(lambda rows: float(np.median(gains[rows])), len(own))
+        return resampled(lambda rows: float(middle(gains[rows])), len(own))
 
     def of_oracle(rows: npt.NDArray[np.int64]) -> float:
         possible = float(np.mean(1 - oracle[rows] / default[rows]))
         return float(np.mean(1 - own[rows] / default[rows])) / possible if possible > 0 else float("nan")
 
-    over_default = median_gain(DEFAULT)
+    nothing = Interval(0.0, 0.0, 0.0)
     everything = np.arange(len(own))
     return Standing(
         controller,
-        over_default or Interval(0.0, 0.0, 0.0),
-        median_gain("rule"),
-        median_gain("shadow"),
+        gain(DEFAULT) or nothing,
+        gain("rule"),
+        gain("shadow"),
+        gain(DEFAULT, np.median) or nothing,
         None if np.isnan(of_oracle(everything)) else resampled(of_oracle, len(own)),
         resampled(lambda rows: float(np.mean(own[rows] / oracle[rows] - 1)), len(own)),
         float(np.min(1 - own / default)),

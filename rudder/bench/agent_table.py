@@ -16,14 +16,14 @@ def of_controllers(report: AgentReport) -> Table:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("controller", no_wrap=True)
-    for heading in ("median gain over default", "over rule", "over shadow", "of the oracle's gain"):
+    headings = ("mean gain over default", "over rule", "over shadow", "median over default")
+    for heading in (*headings, "of the oracle's gain", "regret to oracle", "worst gain"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("regret to oracle", justify="right", no_wrap=True)
-    table.add_column("worst gain", justify="right", no_wrap=True)
     for each in report.standings():
         table.add_row(
             each.controller,
-            *map(_share, (each.over_default, each.over_rule, each.over_shadow, each.of_oracle, each.regret)),
+            *map(_share, (each.over_default, each.over_rule, each.over_shadow, each.median)),
+            *map(_share, (each.of_oracle, each.regret)),
             f"{each.worst:+.2%}",
         )
     return table

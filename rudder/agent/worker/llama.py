@@ -151,7 +151,7 @@ class LlamaModel:
 
     def close(self) -> None:
         """Free everything, and give llama.cpp's words back to stderr: it would call into what is gone."""
-        llama.llama_log_set(ctypes.cast(None, llama.llama_log_callback), ctypes.c_void_p(0))
+        llama.llama_log_set(llama.llama_log_callback(), ctypes.c_void_p(0))  # NULL
         llama.llama_batch_free(self._batch)
         llama.llama_free(self._context)
         llama.llama_model_free(self._model)

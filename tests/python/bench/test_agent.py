@@ -39,9 +39,10 @@ def report() -> AgentReport:
 def test_gains_and_regret_are_shares_of_the_modelled_time(report: AgentReport) -> None:
     found = {each.controller: each for each in report.standings()}
     agent = found["agent"]
-    assert agent.over_default.middle == pytest.approx(0.02)  # the median of 6%, 2% and 0%
+    assert agent.over_default.middle == pytest.approx((0.06 + 0.02) / 3)
+    assert agent.median.middle == pytest.approx(0.02)
     assert agent.over_rule is not None
-    assert agent.over_rule.middle == pytest.approx(0.02)
+    assert agent.over_rule.middle == pytest.approx((4 / 98 + 0.02) / 3)
     assert agent.over_shadow is None
     assert agent.of_oracle is not None
     assert agent.of_oracle.middle == pytest.approx((0.06 + 0.02) / (0.10 + 0.04))
