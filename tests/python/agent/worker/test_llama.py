@@ -16,6 +16,7 @@ from rudder.agent.prompt import evidence_text, system_text
 from rudder.agent.space import Space
 from rudder.agent.worker.decider import probe
 from rudder.agent.worker.protocol import Ask
+from rudder.agent.worker.settings import PILOT
 from rudder.errors import AgentError, FormatError
 from rudder.plan import Plan
 
@@ -190,6 +191,13 @@ def test_the_pilot_s_size_decides_in_milliseconds(model: Path, opened: Callable[
     took = sorted(decider.decide(ask)[1]["total_ms"] for ask in asks(21, 1))
     # 5 ms on a free core; the tests may share theirs with anything.
     assert took[0] < 50
+
+
+def test_the_shipped_model_writes_allowed_plans_only(opened: Callable[..., LlamaDecider]) -> None:
+    decider = opened(PILOT)
+    for ask in asks(20, 3):
+        plan, _ = decider.decide(ask)
+        assert ask.space.allows(Plan.parse(ask.evidence.partition(" | ")[0]), plan)
 
 
 def test_the_system_text_is_read_once(
