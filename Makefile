@@ -136,6 +136,8 @@ bench-python: env
 	$(say) 'features through the buffer against torch.index_select'
 	@$(BIN)/python benchmarks/feats_bench.py
 	@$(BIN)/python benchmarks/gap_bench.py
+	$(say) 'a step with and without the agent'
+	@$(BIN)/python benchmarks/agent_bench.py --rounds 2 --steps 320
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis $(VENV)/.installed

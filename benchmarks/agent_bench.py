@@ -9,6 +9,11 @@ Asserts that every row is the source's, and that the steered runs asked their co
 more time a step. Run on an idle machine:
 
     python benchmarks/agent_bench.py --controller agent --json results.json
+
+Last result, with the model that comes along, 2 cores that other work kept busy, runs of 288 steps: 0.9% of
+the time on the trainer's thread (the first look at the shadow is most of it; in the long run `shadow_share`
+bounds it), 0.2% of a core for the model, every decision valid and none late. The difference of the step
+times was below the noise of that machine (-14%).
 """
 
 from __future__ import annotations
