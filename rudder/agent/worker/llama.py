@@ -161,7 +161,7 @@ class LlamaModel:
         wanted.n_gpu_layers = 0
         if hasattr(wanted, "load_mode"):
             wanted.load_mode = llama.LLAMA_LOAD_MODE_NONE
-        else:  # llama-cpp-python before 0.3.30 or so
+        else:  # of an older llama-cpp-python, as pyproject.toml allows it
             wanted.use_mmap = False
         model = llama.llama_model_load_from_file(os.fsencode(path), wanted)
         if not model:
