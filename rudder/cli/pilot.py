@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(name="pilot", help="The model that comes with Rudder.", no_args_is_help=True)
     group.callback()(_group)
     group.command(name="train", short_help="Make it from nothing: workloads, labels, training, GGUF.")(train)
+    group.command(name="collect", short_help="Label the decisions of real runs, for classifiers.")(collect)
     group.command(name="check", short_help="Compare a GGUF file's answers with labelled decisions.")(check)
     app.add_typer(group, short_help="Make the model that comes with Rudder.")
 
@@ -51,6 +52,22 @@ def train(
         decisions=decisions,
         tell=_tell,
     )
+
+
+def collect(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs with a shadow.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.tsv", help="Where the labelled decisions go.")],
+) -> None:
+    """Label decisions of real runs by what the shadow says of the interval that followed.
+
+    `controller="classifier:KIND"` with agent_model=FILE.tsv learns from them.
+    """
+    from rudder.agent.examples import write
+    from rudder.pilot.collect import collect as labelled
+
+    found = labelled(runs)
+    write(found, out)
+    typer.echo(f"{out}: {len(found)} labelled decisions")
 
 
 def check(
