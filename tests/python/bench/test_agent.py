@@ -11,7 +11,8 @@ import pytest
 from rudder.agent.default import DefaultController
 from rudder.agent.evidence import Evidence
 from rudder.agent.space import Space
-from rudder.bench.agent import AgentSettings, in_time
+from rudder.bench import paper
+from rudder.bench.agent import AgentSettings, in_time, run
 from rudder.bench.agent_players import Late, ModelPlayer
 from rudder.bench.agent_result import AgentReport, Outcome, resampled
 from rudder.errors import ConfigError
@@ -122,3 +123,23 @@ def test_a_models_time_and_its_valid_answers_are_counted() -> None:
     assert player.decide(evidence(Plan())).depth == 3
     player.decide(evidence(Plan()))
     assert (player.valid, len(player.total_ms), player.prefill_ms) == (1, 2, [4.0, 4.0])
+
+
+@pytest.mark.slow
+def test_a_held_out_job_is_played_by_everybody() -> None:
+    found = run(AgentSettings(controllers=("rule", "shadow"), kinds=("memory",), each=1, seed=3))
+    assert found.controllers() == ["default", "rule", "shadow", "oracle"]
+    assert found.workloads() == ["memory:3000h"]
+    times = {name: float(values[0]) for name, values in found.milliseconds(found.workloads()).items()}
+    assert all(time > 0 for time in times.values())
+    assert times["oracle"] <= times["default"]
+    assert found.model is None
+
+
+@pytest.mark.slow
+def test_always_and_never_are_the_ends_of_the_papers_mode() -> None:
+    found = {each.controller: each for each in paper.run(AgentSettings(None, (), ("phases",), 1))}
+    assert list(found) == ["always", "never", "oracle"]
+    assert (found["always"].yes, found["never"].yes) == (found["always"].decisions, 0)
+    assert found["always"].relative_time == 1.0
+    assert found["always"].rows_replaced > found["never"].rows_replaced
