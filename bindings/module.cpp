@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The compiled core of Rudder.";
   register_errors(m);
   register_prior(m);
+  register_gpu(m);
   register_transports(m);
   register_prefetcher(m);
   register_probe(m);

@@ -5,6 +5,7 @@
 
 void register_errors(pybind11::module_& m);
 void register_prior(pybind11::module_& m);
+void register_gpu(pybind11::module_& m);
 void register_transports(pybind11::module_& m);
 void register_prefetcher(pybind11::module_& m);
 void register_probe(pybind11::module_& m);

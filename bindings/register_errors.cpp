@@ -25,6 +25,8 @@ const char* class_of(rudder::ErrorCode code) {
       return "StateError";
     case ErrorCode::kFormat:
       return "FormatError";
+    case ErrorCode::kDevice:
+      return "DeviceError";
   }
   return "RudderError";
 }

@@ -21,6 +21,46 @@ class Prior:
     @property
     def worth(self) -> NDArray[np.float32]: ...
 
+class GpuRuntime:
+    """The calls that a GPU answers: a real one (`rudder._cuda.open`) or a simulated one."""
+
+    @property
+    def name(self) -> str: ...
+    def make_stream(self) -> int:
+        """A stream of its own, as a handle; give it to `destroy_stream` when its work is done."""
+    def destroy_stream(self, stream: int) -> None: ...
+
+class SimulatedGpu(GpuRuntime):
+    """A GPU made of this process's memory, for tests. mode: when work on its streams is done: "eager", at
+    once; "manual", by `step` and `run`; "thread", on a thread, in an order that `seed` gives.
+    """
+
+    def __init__(self, *, mode: str = ..., memory_bytes: int = ..., seed: int = ...) -> None: ...
+    def inject(self, *, refuse_pinning: str = ..., refuse_read_only: str = ..., fail: str = ...) -> None:
+        """Fault injection: reasons to refuse to pin (read-only) memory, or to fail; no arguments heal it."""
+    def step(self) -> bool:
+        """Do a piece of work of a stream; False where there is none."""
+    def run(self) -> None:
+        """Do all of it."""
+    @property
+    def launches(self) -> int: ...
+    @property
+    def waits(self) -> int:
+        """Times that the CPU waited for it."""
+    @property
+    def allocated(self) -> int:
+        """Bytes of its memory in use."""
+    @property
+    def registered(self) -> int:
+        """Ranges of host memory that are pinned."""
+
+class Gpu:
+    """A GPU as prefetchers use it; several may share one. Thread-safe."""
+
+    def __init__(self, runtime: GpuRuntime) -> None: ...
+    @property
+    def name(self) -> str: ...
+
 class Transport:
     """A way to gather rows of peers' tables. Shared by prefetchers; thread-safe."""
 

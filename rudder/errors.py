@@ -47,6 +47,10 @@ class DeadlineError(TransportError, TimeoutError):
     """A peer did not answer within the deadline."""
 
 
+class DeviceError(RudderError, RuntimeError):
+    """A GPU reported an error, of this call or of work that was still under way."""
+
+
 class LaunchError(RudderError, RuntimeError):
     """A job could not be started: a port is taken, a right or program is missing, a host does not answer."""
 

@@ -81,7 +81,7 @@ void gather(benchmark::State& state) {
   const auto space = static_cast<std::size_t>(state.range(0));
   Draw draw(space);
   // An arena: on huge pages, as the index is.
-  const Arena arena(space * sizeof(RowKey), {.pin = false});
+  const Arena arena(space * sizeof(RowKey), {});
   const std::span table(reinterpret_cast<RowKey*>(arena.data()), space);
   std::fill(table.begin(), table.end(), kNoRow);
   for (RowKey key = 0; const NodeId id : draw.resident()) table[static_cast<std::size_t>(value(id))] = key++;

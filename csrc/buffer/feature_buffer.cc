@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "common/error.h"
 
@@ -16,7 +17,7 @@ FeatureBuffer::FeatureBuffer(std::size_t slots, std::size_t row_bytes, Arena::Op
                 "a buffer holds at most 2^31 - 1 rows; asked for " + std::to_string(slots));
   if (slots != 0 && row_bytes > std::numeric_limits<std::size_t>::max() / slots)
     throw Error(ErrorCode::kConfig, "capacity x row size overflows");
-  arena_ = Arena(slots * row_bytes, options);
+  arena_ = Arena(slots * row_bytes, std::move(options));
   slots_.resize(slots);
   free_.reserve(slots);
   for (std::size_t slot = slots; slot-- > 0;) free_.push_back(static_cast<SlotId>(slot));

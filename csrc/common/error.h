@@ -20,6 +20,7 @@ enum class ErrorCode {
   kClosed,       // used after close
   kState,        // calls in an order the interface rules out
   kFormat,       // a file or frame that can't be read
+  kDevice,       // a GPU reported an error
 };
 
 class Error : public std::runtime_error {

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "common/error.h"
-#include "memory/pin.h"
 
 namespace rudder {
 namespace {
@@ -43,21 +42,23 @@ Arena::Arena(std::size_t bytes, Options options) : bytes_(bytes) {
     pages_ = huge && madvise(memory, mapped_, MADV_HUGEPAGE) == 0 ? Pages::kTransparent : Pages::kPlain;
   }
   data_ = static_cast<std::byte*>(memory);
-  if (options.pin)
-    pinned_ = pin(data_, mapped_, pin_refusal_);
-  else
-    pin_refusal_ = "not asked for";
+  if (options.pinner == nullptr)
+    pin_refusal_ = "no GPU asked for it";
+  else if (options.pinner->pin(data_, mapped_, false, pin_refusal_))
+    pinner_ = std::move(options.pinner);
 }
+
+Arena::Arena(std::size_t bytes) : Arena(bytes, Options{}) {}
 
 Arena::~Arena() {
   if (data_ == nullptr) return;
-  if (pinned_) unpin(data_);
+  if (pinner_) pinner_->unpin(data_);
   munmap(data_, mapped_);
 }
 
 std::size_t Arena::give_back_from(std::size_t offset) {
   const std::size_t begin = round_up(offset, kPlainPage);
-  if (pinned_ || pages_ == Pages::kHuge || begin >= mapped_) return 0;
+  if (pinned() || pages_ == Pages::kHuge || begin >= mapped_) return 0;
   return madvise(data_ + begin, mapped_ - begin, MADV_DONTNEED) == 0 ? mapped_ - begin : 0;
 }
 
@@ -66,7 +67,7 @@ void Arena::swap(Arena& other) noexcept {
   std::swap(bytes_, other.bytes_);
   std::swap(mapped_, other.mapped_);
   std::swap(pages_, other.pages_);
-  std::swap(pinned_, other.pinned_);
+  std::swap(pinner_, other.pinner_);
   std::swap(pin_refusal_, other.pin_refusal_);
 }
 

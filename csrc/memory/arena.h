@@ -1,11 +1,14 @@
 // A block of memory for feature rows: huge pages where the system has them reserved, else transparent huge
-// pages, else plain ones; pinned for a GPU's copy engines where a CUDA runtime is present. It says what it
-// got: a machine without huge pages or a GPU is a capability, not an error. Move-only; frees itself.
+// pages, else plain ones; pinned for a GPU where there is one to pin it for. It says what it got: a machine
+// without huge pages, or that refuses to pin, is a capability, not an error. Move-only; frees itself.
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
+
+#include "memory/pin.h"
 
 namespace rudder {
 
@@ -14,13 +17,13 @@ class Arena {
   enum class Pages { kHuge, kTransparent, kPlain };
   struct Options {
     bool huge = true;
-    bool pin = true;
+    std::shared_ptr<Pinner> pinner{};  // null: not pinned
   };
 
   Arena() = default;
   // Throws Error(kOutOfMemory) where even plain pages can't be had. 0 bytes give an empty arena.
   Arena(std::size_t bytes, Options options);
-  explicit Arena(std::size_t bytes) : Arena(bytes, Options{}) {}
+  explicit Arena(std::size_t bytes);
   Arena(Arena&& other) noexcept { swap(other); }
   Arena& operator=(Arena&& other) noexcept {
     swap(other);
@@ -36,7 +39,7 @@ class Arena {
   std::size_t bytes() const { return bytes_; }    // as asked for
   std::size_t mapped() const { return mapped_; }  // rounded up to whole pages
   Pages pages() const { return pages_; }
-  bool pinned() const { return pinned_; }
+  bool pinned() const { return pinner_ != nullptr; }
   // Why it is not pinned; empty where it is.
   const std::string& pin_refusal() const { return pin_refusal_; }
 
@@ -47,7 +50,7 @@ class Arena {
   std::size_t bytes_ = 0;
   std::size_t mapped_ = 0;
   Pages pages_ = Pages::kPlain;
-  bool pinned_ = false;
+  std::shared_ptr<Pinner> pinner_;  // that pinned it
   std::string pin_refusal_;
 };
 

@@ -1,4 +1,4 @@
-// Page-locks memory for a GPU through the CUDA runtime, found at run time: the core links no CUDA library.
+// What page-locks memory for a GPU: an interface, so that arenas know of none. `cuda::Device` is one.
 #pragma once
 
 #include <cstddef>
@@ -6,8 +6,14 @@
 
 namespace rudder {
 
-// True where [memory, memory + bytes) is now pinned and mapped; else false, with the reason in `refusal`.
-bool pin(void* memory, std::size_t bytes, std::string& refusal);
-void unpin(void* memory) noexcept;
+class Pinner {
+ public:
+  virtual ~Pinner() = default;
+
+  // True where [memory, memory + bytes) is pinned and mapped for the GPU now; else false, with the reason in
+  // `refusal`. read_only: the process may not write to it.
+  virtual bool pin(void* memory, std::size_t bytes, bool read_only, std::string& refusal) = 0;
+  virtual void unpin(void* memory) noexcept = 0;
+};
 
 }  // namespace rudder

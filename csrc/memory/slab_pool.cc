@@ -30,7 +30,7 @@ SlabPool::Slab SlabPool::acquire(std::size_t bytes) {
       idle_bytes_ -= arena.mapped();
     }
   }
-  if (arena.data() == nullptr) arena = Arena(size);
+  if (arena.data() == nullptr) arena = Arena(size, arena_);
   const std::lock_guard lock(mutex_);
   in_use_ += arena.mapped();
   return Slab(shared_from_this(), std::move(arena));

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "memory/arena.h"
@@ -33,7 +34,11 @@ class SlabPool : public std::enable_shared_from_this<SlabPool> {
     Arena arena_;
   };
 
-  static std::shared_ptr<SlabPool> make() { return std::make_shared<SlabPool>(); }
+  explicit SlabPool(Arena::Options arena) : arena_(std::move(arena)) {}
+  // Slabs are arenas with these options.
+  static std::shared_ptr<SlabPool> make(Arena::Options arena = {}) {
+    return std::make_shared<SlabPool>(std::move(arena));
+  }
 
   // At least `bytes` of memory, contents unspecified. Throws Error(kOutOfMemory).
   Slab acquire(std::size_t bytes);
@@ -46,6 +51,7 @@ class SlabPool : public std::enable_shared_from_this<SlabPool> {
  private:
   void give_back(Arena arena);
 
+  const Arena::Options arena_;
   mutable std::mutex mutex_;
   std::vector<Arena> idle_;
   std::size_t in_use_ = 0;

@@ -27,6 +27,7 @@ PROBES: tuple[Callable[[], Check], ...] = (
     machine.hosts,
     machine.namespaces,
     machine.cuda,
+    software.gpu,
     software.ucx,
     software.nccl,
     software.agent,

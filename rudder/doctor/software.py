@@ -108,6 +108,18 @@ def ucx() -> Check:
     return Check("ucx", Status.OK, f"{text}; its TCP ports can be locked; RDMA devices: {devices}")
 
 
+def gpu() -> Check:
+    """Rudder's own part for GPUs, and whether it can use one."""
+    code = "import json; from rudder import gpu; print(json.dumps([gpu.why_not(), gpu.names()]))"
+    try:
+        reason, names = json.loads(_in_python(code))
+    except _ImportFailedError as error:
+        return Check("gpu rows", Status.LIMITED, str(error), "rudder works without: rows stay in main memory")
+    if reason is not None:
+        return Check("gpu rows", Status.ABSENT, "device='cuda' cannot be used", f"only with a GPU: {reason}")
+    return Check("gpu rows", Status.OK, f"device='cuda' works on {', '.join(names)}")
+
+
 # The shipped model's load report, or why there is none: [reason, report]. In a process of its own, since a
 # damaged file can end it.
 _PILOT = """

@@ -22,7 +22,7 @@ MAY_USE: dict[str, set[str]] = {
     "window": {"common"},
     "transport": {"common", "memory"},
     "plan": {"common"},
-    "cuda": {"common"},
+    "cuda": {"common", "memory"},
     "ledger": {"common", "policy", "window"},
     "replay": {"common", "policy", "window", "ledger"},
     "fetch": {"common", "memory", "buffer", "transport"},
@@ -45,7 +45,7 @@ FOREIGN_HEADERS = [
     (r"(Python\.h|pybind11/|torch/|ATen/|c10/|numpy/|dlpack/)", r"(?!)"),
     (r"(ucp|ucs|uct|ucm)/", r"transport/ucx/.*"),
     (r"nccl\.h", r"(?!)"),  # transport/nccl declares what it calls
-    (r"(cuda\w*\.h|cub/|thrust/|cooperative_groups)", r"cuda/.*"),
+    (r"(cuda\w*\.h|cub/|thrust/|cooperative_groups)", r"cuda/native/.*"),
 ]
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
@@ -115,6 +115,8 @@ def test_every_module_of_the_core_has_a_rule() -> None:
         ("transport/transport.h", "#include <ucp/api/ucp.h>"),
         ("transport/nccl/nccl_api.cc", "#include <nccl.h>"),
         ("memory/arena.cc", "#include <cuda_runtime.h>"),
+        ("cuda/device.cc", "#include <cuda_runtime_api.h>"),
+        ("memory/arena.cc", '#include "cuda/device.h"'),
         ("prefetcher/prefetcher.cc", "#include <pybind11/pybind11.h>"),
         ("newcomer/x.h", '#include "common/types.h"'),
     ],
@@ -129,7 +131,7 @@ def test_the_rules_find_a_breach(path: str, line: str) -> None:
         ("policy/lru.cc", '#include "policy/lru.h"'),
         ("fetch/engine.cc", '#include "transport/transport.h"'),
         ("transport/ucx/endpoint.cc", "#include <ucp/api/ucp.h>"),
-        ("cuda/gather.cu", "#include <cuda_runtime.h>"),
+        ("cuda/native/gather.cu", "#include <cuda_runtime_api.h>"),
         ("prefetcher/owner.cc", '#include "cuda/gather.h"'),
         ("prefetcher/prefetcher.cc", '#include "ledger/ledger.h"'),
     ],

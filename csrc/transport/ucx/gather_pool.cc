@@ -16,7 +16,7 @@ GatherPool::GatherPool(std::size_t threads, std::size_t staging_bytes, std::size
     throw Error(ErrorCode::kConfig, "staging of " + std::to_string(staging_bytes) +
                                         " bytes cannot hold two chunks of " + std::to_string(chunk_bytes));
   chunks_ = staging_bytes / chunk_bytes;
-  memory_ = Arena(chunks_ * chunk_bytes, {.huge = true, .pin = false});
+  memory_ = Arena(chunks_ * chunk_bytes);
   for (std::size_t i = chunks_; i-- > 0;) free_.push_back(memory_.data() + i * chunk_bytes);
   for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
 }

@@ -66,7 +66,7 @@ TEST(FeatureBuffer, PinsHoldASlotOutsideMinibatches) {
 
 TEST(FeatureBuffer, ASmallerBufferMovesItsRowsDownAndGivesMemoryBack) {
   constexpr std::size_t kSlots = 4096, kBytes = 512;
-  FeatureBuffer buffer(kSlots, kBytes, {.huge = false, .pin = false});
+  FeatureBuffer buffer(kSlots, kBytes, {.huge = false});
   buffer.reserve(kSlots);
   std::vector<std::vector<std::byte>> rows;
   for (RowKey key = 0; key < kSlots; ++key) rows.push_back(row(static_cast<std::uint8_t>(key % 251), kBytes));

@@ -1,0 +1,24 @@
+// rudder._cuda: an NVIDIA GPU for rudder._core. A module of its own, so that the core links no CUDA library;
+// the runtime is inside it, so it imports where no driver is. Its Python face is described in
+// rudder/_cuda.pyi.
+#include <cuda_runtime_api.h>
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <string>
+
+#include "cuda/native/cudart.h"
+#include "register.h"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_cuda, m) {
+  m.doc() = "NVIDIA GPUs, through the CUDA runtime.";
+  py::module_::import("rudder._core");  // has GpuRuntime
+  register_errors(m);
+  m.attr("version") =
+      std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
+  m.def("why_not", &rudder::cuda::why_no_gpu, py::call_guard<py::gil_scoped_release>());
+  m.def("count", &rudder::cuda::gpu_count, py::call_guard<py::gil_scoped_release>());
+  m.def("open", &rudder::cuda::open_gpu, py::arg("number"), py::call_guard<py::gil_scoped_release>());
+}

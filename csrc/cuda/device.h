@@ -1,0 +1,74 @@
+// A GPU as the prefetcher uses it: pins arenas, gathers rows from any mix of memory in one launch on the
+// caller's stream, and tells when a copy is over. Nothing here waits for the GPU but `Copy::wait`.
+//
+// A row is read where it lies: in device memory, or in pinned host memory across the bus (zero-copy). Rows in
+// memory that could not be pinned are copied into a pinned block first, by the CPU, and read from there in
+// the same launch. Thread-safety: every method may be called from any thread.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/thread_pool.h"
+#include "cuda/runtime.h"
+#include "cuda/upload_blocks.h"
+#include "memory/pin.h"
+
+namespace rudder::cuda {
+
+class Device final : public Pinner, public std::enable_shared_from_this<Device> {
+ public:
+  static std::shared_ptr<Device> make(std::shared_ptr<Runtime> runtime);
+  ~Device() override;
+
+  std::string name() const { return runtime_->name(); }
+  Runtime& runtime() { return *runtime_; }
+
+  // Pinner. What is pinned, or allocated below, may be named as a source of gathers.
+  bool pin(void* memory, std::size_t bytes, bool read_only, std::string& refusal) override;
+  void unpin(void* memory) noexcept override;
+
+  // Device memory; null where there is not enough left.
+  std::byte* allocate(std::size_t bytes);
+  void free(std::byte* memory) noexcept;
+
+  // Copies rows of row_bytes from these addresses to `out`, one after another, or each to its own address.
+  // The sources must stay as they are until the copy is done. `pool` copies rows that lie in memory that is
+  // not pinned. Throws Error(kDevice / kOutOfMemory).
+  CopyPtr gather(std::span<const std::byte* const> from, std::size_t row_bytes, std::byte* out, Stream stream,
+                 ThreadPool& pool);
+  CopyPtr scatter(std::span<const std::byte* const> from, std::size_t row_bytes,
+                  std::span<std::byte* const> to, Stream stream, ThreadPool& pool);
+
+ private:
+  struct Region {
+    const std::byte* begin;
+    const std::byte* end;
+  };
+
+  explicit Device(std::shared_ptr<Runtime> runtime);
+  void add(const void* memory, std::size_t bytes);
+  void remove(const void* memory) noexcept;
+  CopyPtr launch(std::span<const std::byte* const> from, std::size_t row_bytes, std::byte* out,
+                 std::span<std::byte* const> to, Stream stream, ThreadPool& pool);
+  struct Listed {
+    std::uint64_t bits = 0;               // of all addresses, or-ed
+    std::vector<std::size_t> unreadable;  // positions of rows that the GPU cannot read where they lie
+  };
+  // Writes the addresses of the rows into `list`.
+  Listed enlist(std::span<const std::byte* const> from, std::size_t row_bytes, std::uint64_t* list,
+                ThreadPool& pool) const;
+
+  const std::shared_ptr<Runtime> runtime_;
+  UploadBlocks lists_;
+  UploadBlocks rows_;
+  mutable std::shared_mutex regions_mutex_;
+  std::vector<Region> regions_;  // readable by the GPU; ascending, disjoint
+};
+
+}  // namespace rudder::cuda

@@ -1,0 +1,181 @@
+// Pinning, gathers and their ends, over the simulated GPU.
+#include "cuda/device.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "common/error.h"
+#include "cuda/simulated.h"
+#include "memory/arena.h"
+
+namespace rudder::cuda {
+namespace {
+
+using Mode = Simulated::Mode;
+
+class DeviceTest : public testing::Test {
+ protected:
+  static constexpr std::size_t kWidth = 48, kRows = 200;
+
+  static std::vector<std::byte> random_bytes(std::size_t bytes, std::uint32_t seed) {
+    std::mt19937 random(seed);
+    std::vector<std::byte> made(bytes);
+    for (auto& byte : made) byte = static_cast<std::byte>(random());
+    return made;
+  }
+  static bool same(const std::byte* a, const std::byte* b) { return std::memcmp(a, b, kWidth) == 0; }
+
+  std::shared_ptr<Simulated> gpu_ = std::make_shared<Simulated>(Mode::kManual);
+  std::shared_ptr<Device> device_ = Device::make(gpu_);
+  ThreadPool pool_{2};
+};
+
+TEST_F(DeviceTest, AnyMixOfMemoryIsOneLaunchAndWaitsForNothing) {
+  const auto pinned = random_bytes(kRows * kWidth, 1), pageable = random_bytes(kRows * kWidth, 2);
+  Arena arena(kRows * kWidth, {.pinner = device_});
+  ASSERT_TRUE(arena.pinned()) << arena.pin_refusal();
+  std::memcpy(arena.data(), pinned.data(), pinned.size());
+  std::byte* on_device = device_->allocate(kRows * kWidth);
+  const auto resident = random_bytes(kRows * kWidth, 3);
+  std::memcpy(on_device, resident.data(), resident.size());
+
+  std::mt19937 random(4);
+  std::vector<const std::byte*> from(500);
+  for (auto& row : from) {
+    const std::byte* const tables[] = {arena.data(), pageable.data(), on_device};
+    row = tables[random() % 3] + random() % kRows * kWidth;
+  }
+  std::vector<std::byte> out(from.size() * kWidth, std::byte{0x77});
+  const std::vector<std::byte> untouched = out;
+  const Stream stream = gpu_->make_stream();
+  const CopyPtr copy = device_->gather(from, kWidth, out.data(), stream, pool_);
+  EXPECT_EQ(out, untouched);
+  EXPECT_FALSE(copy->done());
+  EXPECT_EQ(gpu_->launches(), 1u);
+  EXPECT_EQ(gpu_->waits(), 0u);
+  gpu_->run();
+  EXPECT_TRUE(copy->done());
+  for (std::size_t i = 0; i < from.size(); ++i) ASSERT_TRUE(same(out.data() + i * kWidth, from[i])) << i;
+  device_->free(on_device);
+  gpu_->destroy(stream);
+}
+
+TEST_F(DeviceTest, ABlockIsNotUsedAgainBeforeItsLaunchIsOver) {
+  Arena arena(kRows * kWidth, {.pinner = device_});
+  const auto rows = random_bytes(kRows * kWidth, 1);
+  std::memcpy(arena.data(), rows.data(), rows.size());
+  const auto pageable = random_bytes(kRows * kWidth, 2);
+  const Stream stream = gpu_->make_stream();
+  std::mt19937 random(5);
+  std::vector<std::vector<const std::byte*>> asked(20, std::vector<const std::byte*>(60));
+  std::vector<std::vector<std::byte>> out(asked.size(), std::vector<std::byte>(60 * kWidth));
+  std::vector<CopyPtr> copies;
+  for (std::size_t batch = 0; batch < asked.size(); ++batch) {
+    for (auto& row : asked[batch])
+      row = (random() % 2 == 0 ? arena.data() : pageable.data()) + random() % kRows * kWidth;
+    copies.push_back(device_->gather(asked[batch], kWidth, out[batch].data(), stream, pool_));
+    for (auto steps = random() % 5; steps > 0; --steps) gpu_->step(stream);
+  }
+  gpu_->run();
+  for (std::size_t batch = 0; batch < asked.size(); ++batch) {
+    EXPECT_TRUE(copies[batch]->done());
+    for (std::size_t i = 0; i < 60; ++i) ASSERT_TRUE(same(out[batch].data() + i * kWidth, asked[batch][i]));
+  }
+  const std::size_t blocks = gpu_->allocated();
+  device_->gather(asked[0], kWidth, out[0].data(), stream, pool_);
+  EXPECT_EQ(gpu_->allocated(), blocks) << "an idle block was there";
+  gpu_->destroy(stream);
+}
+
+TEST_F(DeviceTest, RowsMayGoToPlacesOfTheirOwn) {
+  Arena arena(kRows * kWidth, {.pinner = device_});
+  const auto rows = random_bytes(kRows * kWidth, 1);
+  std::memcpy(arena.data(), rows.data(), rows.size());
+  std::byte* there = device_->allocate(kRows * kWidth);
+  std::vector<const std::byte*> from;
+  std::vector<std::byte*> to;
+  for (std::size_t i = 0; i < kRows; i += 3) {
+    from.push_back(arena.data() + i * kWidth);
+    to.push_back(there + (kRows - 1 - i) * kWidth);
+  }
+  const CopyPtr copy = device_->scatter(from, kWidth, to, nullptr, pool_);
+  copy->wait();
+  for (std::size_t i = 0; i < from.size(); ++i) ASSERT_TRUE(same(to[i], from[i]));
+  device_->free(there);
+}
+
+TEST_F(DeviceTest, ARefusalToPinIsACapability) {
+  gpu_->inject({.refuse_pinning = "RLIMIT_MEMLOCK is 8 MiB"});
+  const Arena arena(kRows * kWidth, {.pinner = device_});
+  EXPECT_FALSE(arena.pinned());
+  EXPECT_EQ(arena.pin_refusal(), "RLIMIT_MEMLOCK is 8 MiB");
+  std::vector<const std::byte*> from{arena.data() + kWidth};
+  std::vector<std::byte> out(kWidth);
+  std::memset(arena.data() + kWidth, 9, kWidth);
+  device_->gather(from, kWidth, out.data(), nullptr, pool_)->wait();
+  EXPECT_TRUE(same(out.data(), from[0]));
+}
+
+TEST_F(DeviceTest, WhatWasUnpinnedIsNotReadInPlace) {
+  const auto table = random_bytes(kRows * kWidth, 6);
+  std::string refusal;
+  auto* memory = const_cast<std::byte*>(table.data());
+  ASSERT_TRUE(device_->pin(memory, table.size(), true, refusal));
+  EXPECT_EQ(gpu_->registered(), 1u);
+  device_->unpin(memory);
+  EXPECT_EQ(gpu_->registered(), 0u);
+  std::vector<const std::byte*> from{table.data() + 5 * kWidth};
+  std::vector<std::byte> out(kWidth);
+  device_->gather(from, kWidth, out.data(), nullptr, pool_)->wait();
+  EXPECT_TRUE(same(out.data(), from[0]));
+}
+
+TEST_F(DeviceTest, AFailureIsATypedErrorAndEndsCopies) {
+  Arena arena(kRows * kWidth, {.pinner = device_});
+  std::vector<const std::byte*> from{arena.data()};
+  std::vector<std::byte> out(kWidth);
+  const CopyPtr copy = device_->gather(from, kWidth, out.data(), nullptr, pool_);
+  gpu_->inject({.fail = "the bus fell off"});
+  EXPECT_TRUE(copy->done());
+  copy->wait();
+  try {
+    device_->gather(from, kWidth, out.data(), nullptr, pool_);
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kDevice);
+    EXPECT_NE(std::string(error.what()).find("the bus fell off"), std::string::npos);
+  }
+}
+
+TEST_F(DeviceTest, NoMemoryLeftIsSaid) {
+  const auto device = Device::make(std::make_shared<Simulated>(Mode::kEager, 1000));
+  EXPECT_EQ(device->allocate(2000), nullptr);
+  std::vector<std::byte> row(kWidth), out(kWidth);
+  std::vector<const std::byte*> from{row.data()};
+  try {
+    device->gather(from, kWidth, out.data(), nullptr, pool_);
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
+  }
+}
+
+// The simulated GPU must find what a real one would: else the tests above show nothing.
+TEST_F(DeviceTest, TheSimulatedGpuRefusesMemoryThatItCannotReach) {
+  const auto pageable = random_bytes(kWidth, 7);
+  auto* list = static_cast<std::uint64_t*>(gpu_->host_allocate(sizeof(std::uint64_t)));
+  list[0] = reinterpret_cast<std::uint64_t>(pageable.data());
+  std::vector<std::byte> out(kWidth);
+  gpu_->copy_rows({.rows = 1, .row_bytes = kWidth, .index = list, .out = out.data()}, nullptr);
+  gpu_->run();
+  const Event event = gpu_->make_event();
+  EXPECT_THROW(gpu_->done(event), Error);
+  gpu_->destroy_event(event);
+  gpu_->host_free(list);
+}
+
+}  // namespace
+}  // namespace rudder::cuda
