@@ -33,7 +33,7 @@ say = @printf '==> %s\n'
 NATIVE := CMakeLists.txt $(shell find csrc bindings 2>/dev/null)
 CXX_FILES = $(shell git ls-files -co --exclude-standard '*.h' '*.cc' '*.cpp' '*.cu' '*.cuh')
 
-.PHONY: help env demo test test-cpp test-python lint lint-ruff lint-mypy lint-format lint-tidy format bench bench-cpp bench-python asan tsan clean distclean
+.PHONY: help env demo test test-cpp test-python lint lint-ruff lint-mypy lint-format lint-tidy format gpu-test bench bench-cpp bench-python asan tsan clean distclean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -43,6 +43,7 @@ help:
 	@echo 'make test     C++ tests (where GoogleTest is), Python tests, multi-process DistDGL tests'
 	@echo 'make asan     C++ tests under address and undefined-behaviour sanitizers'
 	@echo 'make tsan     C++ tests under the thread sanitizer'
+	@echo 'make gpu-test what needs a GPU: tests, compute-sanitizer, benchmark (BENCH="--repeats 51")'
 	@echo 'make lint     ruff, mypy --strict, clang-format, clang-tidy'
 	@echo 'make format   apply ruff format and clang-format'
 	@echo 'make bench    benchmarks, the C++ ones where Google Benchmark is (FILTER=Gather: only those)'
@@ -97,6 +98,10 @@ endif
 test-python: env
 	$(say) 'Python and distributed tests'
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+gpu-test: env
+	$(say) 'tests, compute-sanitizer and benchmark on the GPU'
+	@PYTHON=$(CURDIR)/$(BIN)/python BENCH="$(BENCH)" bash tests/gpu/run.sh
 
 lint: lint-ruff lint-mypy lint-format lint-tidy
 

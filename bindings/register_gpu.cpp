@@ -2,8 +2,10 @@
 #include <memory>
 #include <string>
 
+#include "arrays.h"
 #include "common/error.h"
 #include "cuda/device.h"
+#include "cuda/probe.h"
 #include "cuda/simulated.h"
 #include "register.h"
 
@@ -27,6 +29,52 @@ Simulated::Mode mode_of(const std::string& name) {
   if (name == "manual") return Simulated::Mode::kManual;
   if (name == "thread") return Simulated::Mode::kThread;
   throw rudder::Error(rudder::ErrorCode::kConfig, "mode \"" + name + "\": use eager, manual or thread");
+}
+
+using rudder::cuda::GatherProbe;
+
+GatherProbe::Tier tier_of(const std::string& name) {
+  if (name == "device") return GatherProbe::Tier::kDevice;
+  if (name == "pinned") return GatherProbe::Tier::kPinned;
+  if (name == "pageable") return GatherProbe::Tier::kPageable;
+  if (name == "mixed") return GatherProbe::Tier::kMixed;
+  throw rudder::Error(rudder::ErrorCode::kConfig,
+                      "tier \"" + name + "\": use device, pinned, pageable or mixed");
+}
+
+void register_probe_of(py::module_& m) {
+  py::class_<GatherProbe>(m, "GatherProbe")
+      .def(py::init([](std::shared_ptr<Device> gpu, const py::array& rows, std::size_t threads) {
+             const arrays::Rows table = arrays::rows(rows, "rows");
+             const py::gil_scoped_release release;
+             return std::make_unique<GatherProbe>(std::move(gpu), table.data, table.count, table.row_bytes,
+                                                  threads);
+           }),
+           "gpu"_a, "rows"_a, "threads"_a = 1, py::keep_alive<1, 3>())
+      .def(
+          "gather",
+          [](GatherProbe& self, const std::string& tier, const arrays::Ids& ids, std::uintptr_t data,
+             std::uintptr_t stream) {
+            const GatherProbe::Tier where = tier_of(tier);
+            const std::span<const std::int64_t> wanted(ids.data(), static_cast<std::size_t>(ids.size()));
+            const py::gil_scoped_release release;
+            self.gather(where, wanted, static_cast<std::byte*>(as_handle(data)), as_handle(stream));
+          },
+          "tier"_a, "ids"_a, "data"_a, "stream"_a)
+      .def(
+          "list",
+          [](GatherProbe& self, const arrays::Ids& ids, bool wide) {
+            const std::span<const std::int64_t> wanted(ids.data(), static_cast<std::size_t>(ids.size()));
+            const py::gil_scoped_release release;
+            self.list(wanted, wide);
+          },
+          "ids"_a, "wide"_a)
+      .def(
+          "gather_listed",
+          [](GatherProbe& self, const std::string& tier, std::uintptr_t data, std::uintptr_t stream) {
+            self.gather_listed(tier_of(tier), static_cast<std::byte*>(as_handle(data)), as_handle(stream));
+          },
+          "tier"_a, "data"_a, "stream"_a, Released());
 }
 
 }  // namespace
@@ -60,4 +108,5 @@ void register_gpu(py::module_& m) {
       .def(py::init([](std::shared_ptr<Runtime> runtime) { return Device::make(std::move(runtime)); }),
            "runtime"_a)
       .def_property_readonly("name", &Device::name);
+  register_probe_of(m);
 }

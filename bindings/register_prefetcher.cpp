@@ -61,7 +61,8 @@ std::shared_ptr<Held> make(rudder::TableId table, std::int64_t row_bytes, const 
                            std::int64_t capacity_rows, std::int64_t window_rows, std::int64_t depth,
                            std::string policy, const std::shared_ptr<rudder::Prior>& prior,
                            std::int64_t staging_bytes, double deadline_s, std::int64_t threads, bool record,
-                           bool prefill, std::uint64_t observe, std::uint32_t period, double alpha) {
+                           bool prefill, std::uint64_t observe, std::uint32_t period, double alpha,
+                           std::shared_ptr<rudder::cuda::Device> gpu, std::int64_t device_rows) {
   rudder::PrefetcherConfig config;
   config.table = table;
   config.row_bytes = amount(row_bytes, "row_bytes");
@@ -93,6 +94,8 @@ std::shared_ptr<Held> make(rudder::TableId table, std::int64_t row_bytes, const 
   config.deadline = seconds(deadline_s);
   config.threads = amount(threads, "threads");
   config.record = record;
+  config.gpu = std::move(gpu);
+  config.device_rows = amount(device_rows, "device_rows");
   return std::make_shared<Held>(config, local_rows);
 }
 
@@ -102,13 +105,15 @@ py::dict counters(Held& self) {
       "minibatches"_a = c.minibatches, "ids_requested"_a = c.ids_requested,
       "rows_requested"_a = c.rows_requested, "rows_hit"_a = c.rows_hit, "rows_moved"_a = c.rows_moved,
       "rows_merged"_a = c.rows_merged, "rows_replaced"_a = c.rows_replaced, "rows_evicted"_a = c.rows_evicted,
-      "rows_read_unplanned"_a = c.rows_read_unplanned, "rows_refetched"_a = c.rows_refetched,
-      "rows_wasted"_a = c.rows_wasted, "fetches_failed"_a = c.fetches_failed,
-      "seconds_fetching"_a = c.seconds_fetching, "seconds_stalled"_a = c.seconds_stalled,
-      "capacity_rows"_a = c.capacity_rows, "cached_rows"_a = c.cached_rows, "window_rows"_a = c.window_rows,
-      "window_minibatches"_a = c.window_minibatches, "overhead_bytes"_a = c.overhead_bytes,
-      "window_bytes"_a = c.window_bytes, "waiting_bytes"_a = c.waiting_bytes,
-      "staging_bytes_now"_a = c.staging_bytes_now, "staging_bytes_peak"_a = c.staging_bytes_peak);
+      "rows_hit_on_device"_a = c.rows_hit_on_device, "rows_read_unplanned"_a = c.rows_read_unplanned,
+      "rows_refetched"_a = c.rows_refetched, "rows_wasted"_a = c.rows_wasted,
+      "fetches_failed"_a = c.fetches_failed, "seconds_fetching"_a = c.seconds_fetching,
+      "seconds_stalled"_a = c.seconds_stalled, "capacity_rows"_a = c.capacity_rows,
+      "cached_rows"_a = c.cached_rows, "window_rows"_a = c.window_rows, "device_rows"_a = c.device_rows,
+      "device_bytes"_a = c.device_bytes, "window_minibatches"_a = c.window_minibatches,
+      "overhead_bytes"_a = c.overhead_bytes, "window_bytes"_a = c.window_bytes,
+      "waiting_bytes"_a = c.waiting_bytes, "staging_bytes_now"_a = c.staging_bytes_now,
+      "staging_bytes_peak"_a = c.staging_bytes_peak);
 }
 
 py::list route_state(Held& self) {
@@ -121,8 +126,17 @@ py::list route_state(Held& self) {
 
 py::dict memory(Held& self) {
   const rudder::Arena& arena = (*self).arena();
+  const rudder::cuda::Device* gpu = (*self).gpu();
   return py::dict("bytes"_a = arena.mapped(), "pages"_a = std::string(rudder::to_string(arena.pages())),
-                  "pinned"_a = arena.pinned(), "pin_refusal"_a = arena.pin_refusal());
+                  "pinned"_a = arena.pinned(), "pin_refusal"_a = arena.pin_refusal(),
+                  "gpu"_a = gpu == nullptr ? "" : gpu->name(),
+                  "local_pin_refusal"_a = (*self).local_refusal());
+}
+
+// Device memory and a stream, as numbers: what torch's data_ptr() and cuda_stream are.
+rudder::DeviceOut device_out(std::uintptr_t data, std::size_t bytes, std::uintptr_t stream) {
+  return {reinterpret_cast<std::byte*>(data), bytes,        // NOLINT(performance-no-int-to-ptr)
+          reinterpret_cast<rudder::cuda::Stream>(stream)};  // NOLINT(performance-no-int-to-ptr)
 }
 
 py::list drain_record(Held& self) {
@@ -143,7 +157,8 @@ void register_prefetcher(py::module_& m) {
            "local_rows"_a, "routes"_a, "capacity_rows"_a, "window_rows"_a, "depth"_a = 2,
            "policy"_a = "lookahead", "prior"_a = std::shared_ptr<rudder::Prior>(),
            "staging_bytes"_a = std::int64_t{256} << 20, "deadline_s"_a = 30.0, "threads"_a = 1,
-           "record"_a = false, "prefill"_a = false, "observe"_a = 0, "period"_a = 32, "alpha"_a = 0.05)
+           "record"_a = false, "prefill"_a = false, "observe"_a = 0, "period"_a = 32, "alpha"_a = 0.05,
+           "gpu"_a = std::shared_ptr<rudder::cuda::Device>(), "device_rows"_a = 0)
       .def(
           "submit",
           [](Held& self, const arrays::Ids& ids, std::int64_t waiting_bytes) {
@@ -175,6 +190,13 @@ void register_prefetcher(py::module_& m) {
           },
           "seq"_a, "out"_a)
       .def(
+          "gather_on_device",
+          [](Held& self, rudder::Seq seq, std::uintptr_t data, std::size_t bytes, std::uintptr_t stream) {
+            const py::gil_scoped_release release;
+            (*self).gather(seq, device_out(data, bytes, stream), check_signals);
+          },
+          "seq"_a, "data"_a, "bytes"_a, "stream"_a)
+      .def(
           "release", [](Held& self, rudder::Seq seq) { (*self).release(seq); }, "seq"_a,
           py::call_guard<py::gil_scoped_release>())
       .def(
@@ -186,6 +208,15 @@ void register_prefetcher(py::module_& m) {
             (*self).read(view, destination, check_signals);
           },
           "ids"_a, "out"_a)
+      .def(
+          "read_on_device",
+          [](Held& self, const arrays::Ids& ids, std::uintptr_t data, std::size_t bytes,
+             std::uintptr_t stream) {
+            const auto view = arrays::ids(ids);
+            const py::gil_scoped_release release;
+            (*self).read(view, device_out(data, bytes, stream), check_signals);
+          },
+          "ids"_a, "data"_a, "bytes"_a, "stream"_a)
       .def(
           "drop_pending", [](Held& self) { return (*self).drop_pending(); },
           py::call_guard<py::gil_scoped_release>())
@@ -203,7 +234,8 @@ void register_prefetcher(py::module_& m) {
           [](Held& self, std::optional<std::int64_t> capacity_rows, std::optional<std::int64_t> window_rows,
              std::optional<std::int64_t> depth, std::optional<std::int64_t> staging_bytes,
              std::shared_ptr<rudder::Prior> prior, std::optional<bool> replace,
-             std::optional<std::uint32_t> fraction, std::optional<std::uint64_t> observe) {
+             std::optional<std::uint32_t> fraction, std::optional<std::uint64_t> observe,
+             std::optional<std::int64_t> device_rows) {
             rudder::Steering steering;
             if (capacity_rows) steering.capacity_rows = amount(*capacity_rows, "capacity_rows");
             if (window_rows) steering.window_rows = amount(*window_rows, "window_rows");
@@ -215,12 +247,14 @@ void register_prefetcher(py::module_& m) {
               throw rudder::Error(rudder::ErrorCode::kConfig, "fraction must be 1 to 100 percent");
             steering.fraction = fraction;
             steering.observe = observe;
+            if (device_rows) steering.device_rows = amount(*device_rows, "device_rows");
             const py::gil_scoped_release release;
             (*self).steer(steering);
           },
           py::kw_only(), "capacity_rows"_a = py::none(), "window_rows"_a = py::none(), "depth"_a = py::none(),
           "staging_bytes"_a = py::none(), "prior"_a = std::shared_ptr<rudder::Prior>(),
-          "replace"_a = py::none(), "fraction"_a = py::none(), "observe"_a = py::none())
+          "replace"_a = py::none(), "fraction"_a = py::none(), "observe"_a = py::none(),
+          "device_rows"_a = py::none())
       .def("counters", &counters)
       .def("route_state", &route_state)
       .def("memory", &memory)

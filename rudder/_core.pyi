@@ -61,6 +61,22 @@ class Gpu:
     @property
     def name(self) -> str: ...
 
+class GatherProbe:
+    """Gathers from a table held in every kind of memory, as training does. One call at a time.
+
+    tier: "device", "pinned", "pageable", or "mixed": by the row's number in turns in each of the three.
+    data, stream: as `Prefetcher.gather_on_device` has them.
+    """
+
+    def __init__(self, gpu: Gpu, rows: Bytes, threads: int = ...) -> None:
+        """rows: uint8 [n, row_bytes], copied to pinned and device memory. Raises ArenaError, ConfigError."""
+    def gather(self, tier: str, ids: Ids, data: int, stream: int) -> None:
+        """As a minibatch: addresses listed by the CPU, uploaded, one launch. ids: int64, in the table."""
+    def list(self, ids: Ids, wide: bool) -> None:
+        """Put row numbers on the GPU, as int64 where `wide`, else int32, and wait for that."""
+    def gather_listed(self, tier: str, data: int, stream: int) -> None:
+        """The kernel alone, of "device" or "pinned", over the rows listed last."""
+
 class Transport:
     """A way to gather rows of peers' tables. Shared by prefetchers; thread-safe."""
 
@@ -128,6 +144,8 @@ class Prefetcher:
         observe: int = ...,
         period: int = ...,
         alpha: float = ...,
+        gpu: Gpu | None = ...,
+        device_rows: int = ...,
     ) -> None:
         """
         part_starts: int64 [P+1]; partition p owns ids part_starts[p] <= id < part_starts[p+1].
@@ -138,6 +156,8 @@ class Prefetcher:
         depth:       minibatches fetched ahead of the one in use (>= 1).
         staging_bytes: bound on fetched rows that wait; one minibatch always passes, whatever its size.
         prefill, observe, period, alpha: as in `replay`; observe 0 counts until `steer` says how many.
+        gpu:         that the calls ending in _on_device write to; rows are pinned for it, as far as possible.
+        device_rows: rows of the buffer that its memory holds, too; fewer where it has no room.
         """
     # -- sampler's side
     def submit(self, ids: Ids, waiting_bytes: int = ...) -> int:
@@ -153,7 +173,14 @@ class Prefetcher:
         """
     def gather(self, seq: int, out: Bytes) -> None:
         """Copy the rows of taken minibatch `seq` into out (uint8 [n, row_bytes]), in the order of its ids."""
+    def gather_on_device(self, seq: int, data: int, bytes: int, stream: int) -> None:
+        """The same into device memory at address `data`, `bytes` long: queued on the stream (a handle of the
+        GPU's runtime, as torch's `cuda_stream`), in one launch, when this returns. Raises DeviceError, and
+        ConfigError without a GPU.
+        """
     def release(self, seq: int) -> None: ...
+    def read_on_device(self, ids: Ids, data: int, bytes: int, stream: int) -> None:
+        """Rows of any ids into device memory; waits for those that must be fetched, not for the GPU."""
     def read(self, ids: Ids, out: Bytes) -> None:
         """Rows of any ids, now: from the local shard, the buffer, rows in flight, else fetched."""
     # -- steering
@@ -172,19 +199,22 @@ class Prefetcher:
         replace: bool | None = ...,
         fraction: int | None = ...,
         observe: int | None = ...,
+        device_rows: int | None = ...,
     ) -> None: ...
     def counters(self) -> dict[str, int | float]:
         """Running totals since the start (see rudder.metrics for their meaning):
         minibatches, ids_requested, rows_requested (remote, distinct per minibatch), rows_hit, rows_moved,
-        rows_merged, rows_replaced, rows_evicted, rows_read_unplanned,
+        rows_merged, rows_replaced, rows_evicted, rows_hit_on_device, rows_read_unplanned,
         rows_refetched, rows_wasted, fetches_failed; seconds_fetching, seconds_stalled; and
-        gauges: capacity_rows, cached_rows, overhead_bytes, window_rows, window_minibatches,
-        window_bytes, waiting_bytes, staging_bytes_now, staging_bytes_peak.
+        gauges: capacity_rows, cached_rows, device_rows, device_bytes, overhead_bytes, window_rows,
+        window_minibatches, window_bytes, waiting_bytes, staging_bytes_now, staging_bytes_peak.
         """
     def route_state(self) -> list[dict[str, object]]:
         """Per partition: transport in use, whether it is a fallback, and why."""
     def memory(self) -> dict[str, object]:
-        """What the arenas got: bytes, page kind, pinned or the reason why not."""
+        """What the arenas got: bytes, page kind, pinned or the reason why not, the GPU's name ("" without),
+        why it does not read the local shard in place.
+        """
     def drain_record(self) -> list[tuple[str, int, Ids]]:
         """With record=True: every call that the ledger (window + policy) got since the last drain, in order.
         Its decisions depend on nothing else, so that replaying the log gives exactly the same rows. (call,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -45,16 +46,40 @@ class Claims:
 
     def read(self, ids: Ids, out: Bytes) -> Taken | None:
         """Copy the rows of ``ids`` if an open minibatch, or a part of one, has just these; else None."""
+        return self._read(ids, lambda minibatch, part: self._gather(minibatch, part, out))
+
+    def read_on_device(self, ids: Ids, out: DeviceRows) -> Taken | None:
+        """The same into GPU memory. None also for one part of several: the loader gathered those ahead."""
+        return self._read(ids, lambda minibatch, part: self._gather_on_device(minibatch, out), whole=True)
+
+    def _read(
+        self, ids: Ids, gather: Callable[[Minibatch, int], None], *, whole: bool = False
+    ) -> Taken | None:
         with self._lock:
             for minibatch in reversed(self._open):
                 part = minibatch.find(ids)
-                if part is not None:
+                if part is not None and not (whole and len(minibatch.parts) > 1):
                     taken = self._take(minibatch)
                     began = time.perf_counter()
-                    self._gather(minibatch, part, out)
+                    gather(minibatch, part)
                     taken.gathering = time.perf_counter() - began
                     return taken
         return None
+
+    def gather_ahead(self, minibatch: Minibatch, out: DeviceRows, *, wait: bool) -> Taken | None:
+        """Queue the copy of a minibatch's rows into GPU memory before the trainer asks for them.
+
+        It counts as taken then, which releases the ones before it once the GPU is done with them. None where
+        its rows are not here yet, with ``wait=False``.
+        """
+        with self._lock:
+            if not wait and minibatch.seq > self._taken and not self._arrived(minibatch.seq, 0.0):
+                return None
+            taken = self._take(minibatch)
+            began = time.perf_counter()
+            self._gather_on_device(minibatch, out)
+            taken.gathering = time.perf_counter() - began
+            return taken
 
     def drop(self) -> None:
         """Forget all minibatches but those whose rows were taken."""
@@ -87,15 +112,18 @@ class Claims:
         self._open = [other for other in self._open if other.seq >= minibatch.seq]
         return Taken(minibatch.seq, time.perf_counter() - began)
 
-    def _arrived(self, seq: int) -> bool:
+    def _arrived(self, seq: int, seconds: float = _SLICE_SECONDS) -> bool:
         """Wait for rows, but let Python handle signals (Ctrl-C) now and then."""
         try:
-            self._core.take(seq, _SLICE_SECONDS)
+            self._core.take(seq, seconds)
         except DeadlineError as error:
             if error.part is None:  # only this slice of the waiting is over, not a peer's time to answer
                 return False
             raise
         return True
+
+    def _gather_on_device(self, minibatch: Minibatch, out: DeviceRows) -> None:
+        self._core.gather_on_device(minibatch.seq, out.data, out.nbytes, out.stream)
 
     def _gather(self, minibatch: Minibatch, part: int, out: Bytes) -> None:
         if len(minibatch.parts) == 1:
@@ -107,6 +135,14 @@ class Claims:
             self._core.gather(minibatch.seq, staged)
             minibatch.stage(staged)
         out[...] = staged[minibatch.slice_of(part)]
+
+
+class DeviceRows(NamedTuple):
+    """GPU memory that rows go to, and the handle of the stream on which they arrive."""
+
+    data: int
+    nbytes: int
+    stream: int
 
 
 class Taken:

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rudder import lifetime
 from rudder.config import parse_bytes
 from rudder.errors import ConfigError
 from rudder.lookahead import Lookahead
 from rudder.prefetcher import Prefetcher
-from rudder.sampling import Prepare
+from rudder.sampling import Item, Prepare
 
 
-def _as_is(packed: Any) -> Any:
-    return packed
+class Maker(Protocol):
+    """Makes what the trainer gets of a minibatch that waited; used by the trainer's thread."""
+
+    def finish(self, item: Item) -> Any:
+        """The minibatch for the trainer, which begins it now."""
+        ...
+
+    def begin(self, item: Item | None) -> None:
+        """Begin with the one after it, as far as that takes no waiting (None: it is not here yet)."""
+        ...
+
+
+class _AsItWaited:
+    """The minibatch in the form in which it waited."""
+
+    def finish(self, item: Item) -> Any:
+        assert item.prepared is not None
+        return item.prepared.packed
+
+    def begin(self, item: Item | None) -> None:
+        pass
 
 
 class PrefetchLoader:
@@ -32,7 +51,7 @@ class PrefetchLoader:
         tables: Sequence[Prefetcher],
         prepare: Prepare,
         *,
-        unpack: Callable[[Any], Any] = _as_is,
+        maker: Maker | None = None,
         waiting_bytes: int | str = "1GiB",
         epochs: int | None = None,
         abandon: Callable[[Any], None] | None = None,
@@ -46,7 +65,7 @@ class PrefetchLoader:
         if epochs is not None and epochs < 1:
             raise ConfigError(f"epochs={epochs}: it must be 1 or more, or None where it is not known")
         self._loader = loader
-        self._unpack = unpack
+        self._maker = maker if maker is not None else _AsItWaited()
         self._length = length
         self._lookahead = Lookahead(
             loader,
@@ -62,7 +81,7 @@ class PrefetchLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Begin the next epoch."""
-        return _Epoch(self, self._lookahead, self._unpack)
+        return _Epoch(self, self._lookahead, self._maker)
 
     def __len__(self) -> int:
         """Minibatches of an epoch, as the wrapped loader says."""
@@ -90,15 +109,17 @@ class PrefetchLoader:
 class _Epoch:
     """One pass over the loader. Holds the loader, which a for loop alone would not."""
 
-    def __init__(self, loader: PrefetchLoader, lookahead: Lookahead, unpack: Callable[[Any], Any]) -> None:
-        self._loader, self._lookahead, self._unpack = loader, lookahead, unpack
+    def __init__(self, loader: PrefetchLoader, lookahead: Lookahead, maker: Maker) -> None:
+        self._loader, self._lookahead, self._maker = loader, lookahead, maker
         self._number = lookahead.begin()
 
     def __iter__(self) -> _Epoch:
         return self
 
     def __next__(self) -> Any:
-        return self._unpack(self._lookahead.next(self._number))
+        made = self._maker.finish(self._lookahead.next(self._number))
+        self._maker.begin(self._lookahead.peek(self._number))
+        return made
 
     def __del__(self) -> None:
         number = getattr(self, "_number", None)

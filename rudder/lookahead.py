@@ -107,8 +107,16 @@ class Lookahead:
             if epoch == self._epoch:
                 self._end_epoch()
 
-    def next(self, epoch: int) -> Any:
-        """The next minibatch, packed. Raises StopIteration at the epoch's end, or what the loader raised."""
+    def peek(self, epoch: int) -> Item | None:
+        """The minibatch that `next` would return now, which stays; None where it would wait or raise."""
+        with self._changed:
+            if self._closed or epoch != self._epoch or not self._in_epoch or not self._queue:
+                return None
+            item = self._queue[0]
+            return item if item.prepared is not None and item.error is None else None
+
+    def next(self, epoch: int) -> Item:
+        """The next minibatch. Raises StopIteration at the epoch's end, or what the loader raised."""
         began = time.perf_counter()
         with self._changed:
             while self._alive(epoch) and not self._queue:
@@ -131,7 +139,7 @@ class Lookahead:
             for number, table in enumerate(self._tables):
                 table.last_user = self
                 table.announce(item.submitted[number] if item.submitted is not None else None, waited)
-            return item.prepared.packed
+            return item
         for table in self._tables:
             table.finish_epoch()
         if item.error is not None:

@@ -8,6 +8,7 @@ field                 meaning
 ids_requested         ids asked for, local ones and repetitions included
 rows_requested        remote rows asked for, each once per minibatch: what moves without a buffer
 rows_hit              of these, found in the buffer
+rows_hit_on_device    of these, found in GPU memory
 rows_moved            rows that crossed the transport
 rows_refetched        of these, moved again because their source was written to
 rows_merged           rows asked for while already on their way, so not fetched twice
@@ -28,6 +29,7 @@ seconds_stalled       the trainer waited: seconds_stalled_sampling for a minibat
 seconds_gathering     copying rows into the batch
 seconds_training      what is left of seconds_wall: the user's own work
 capacity_rows         rows that the buffer may hold; cached_rows: that it holds
+device_rows           rows of the buffer that GPU memory may hold, too; device_bytes: GPU memory taken for it
 overhead_bytes        what the buffer occupies beside its rows (those: capacity_rows x row_bytes): which
                       row lies in which slot
 window_rows           remote requests that wait in the window; also window_minibatches and
@@ -74,6 +76,7 @@ GROWING = (
     "ids_requested",
     "rows_requested",
     "rows_hit",
+    "rows_hit_on_device",
     "rows_moved",
     "rows_merged",
     "rows_replaced",
@@ -103,6 +106,8 @@ GROWING = (
 GAUGES = (
     "capacity_rows",
     "cached_rows",
+    "device_rows",
+    "device_bytes",
     "overhead_bytes",
     "window_rows",
     "window_minibatches",
@@ -150,6 +155,7 @@ class IntervalMetrics:
     ids_requested: int = 0
     rows_requested: int = 0
     rows_hit: int = 0
+    rows_hit_on_device: int = 0
     rows_moved: int = 0
     rows_merged: int = 0
     rows_replaced: int = 0
@@ -168,6 +174,8 @@ class IntervalMetrics:
     differing_rows: int = 0
     capacity_rows: int = 0
     cached_rows: int = 0
+    device_rows: int = 0
+    device_bytes: int = 0
     overhead_bytes: int = 0
     window_rows: int = 0
     window_minibatches: int = 0

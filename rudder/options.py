@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rudder.agent.controller import ControllerLike, check_controller
 from rudder.config import ENV_CONTROLLER, Capacity
 from rudder.errors import ConfigError
+from rudder.gpu import GpuLike
 from rudder.meter import MetricsCallback
 from rudder.plan import PRIORS, Plan
 from rudder.policies import PolicySettings, check_prior, own_prior
@@ -62,6 +63,10 @@ class Options:
     deadline: float = 30.0
     #: Bound on fetched rows that wait for their minibatch, in bytes or as text ("256MiB").
     staging: int | str = "256MiB"
+    #: GPU that reads the rows: "cuda", "cuda:1", or one of `rudder.gpu.open_gpu`. ``table[ids]`` is then a
+    #: tensor there. None: rows stay in main memory. How many of them GPU memory holds, too, is the plan's
+    #: `device_share`.
+    device: GpuLike | None = None
     #: Threads that copy rows into a batch, the trainer's own counted.
     threads: int = 1
     #: True or "raise": compare each batch with the stock pull and raise VerifyError; "count": count what
@@ -85,6 +90,8 @@ class Options:
         check_prior(self.policy, self.first_plan.prior)
         if self.verify not in (False, True, "raise", "count"):
             raise ConfigError(f"verify={self.verify!r}: use False, True (same as 'raise') or 'count'")
+        if self.device is None and self.plan.device_share:
+            raise ConfigError(f"the plan's device_share of {self.plan.device_share} % needs device='cuda'")
         if not self.deadline > 0:
             raise ConfigError(f"deadline of {self.deadline} s: it must be above 0")
         if not 0 <= self.shadow_share <= 1:

@@ -22,6 +22,8 @@ b    `rebuild`       compute the prior anew before the next interval            
 i    `interval`      minibatches until the next decision                            4 to 4096, by 4
 r    `replace`       the paper's yes or no to replacement in the next interval      0, 1
 f    `fraction`      percent of the buffer that one replacement may exchange        5 to 100, by 5
+g    `device_share`  percent of the buffered rows that GPU memory holds, too: those  0 to 100, by 5
+                     that the policy ranks best; left out of the text where it is 0
 ===  ==============  =============================================================  =================
 """
 
@@ -51,12 +53,15 @@ KEYS = {
     "r": "replace",
     "f": "fraction",
 }
+# Written after those, where it is not 0: machines without a GPU, and their models, do without it.
+OPTIONAL = {"g": "device_share"}
 # low, high, step of every number.
 BOUNDS: dict[str, tuple[float, float, float]] = {
     "window": (0, 16, 0.25),  # beyond 4 buffers the row count no longer falls; 16 leaves room to see that
     "depth": (1, 64, 1),  # more than 64 minibatches of staged rows would be a second buffer
     "buffer_share": (10, 100, 5),
     "share": (25, 200, 5),
+    "device_share": (0, 100, 5),
     "half_life": (0, 65536, 1),
     "interval": (4, 4096, 4),  # below 4 minibatches an interval's rates are noise
     "fraction": (5, 100, 5),
@@ -78,6 +83,7 @@ class Plan:
     interval: int = 32
     replace: bool = True
     fraction: int = 100
+    device_share: int = 0
 
     def __post_init__(self) -> None:
         """Check every field; whole numbers are taken as either int or float."""
@@ -96,7 +102,9 @@ class Plan:
 
     def __str__(self) -> str:
         """The canonical text form."""
-        return " ".join([_VERSION, *(f"{key}={written(getattr(self, name))}" for key, name in KEYS.items())])
+        present = {**KEYS, **OPTIONAL} if self.device_share else KEYS
+        words = (f"{key}={written(getattr(self, name))}" for key, name in present.items())
+        return " ".join([_VERSION, *words])
 
     @classmethod
     def parse(cls, text: str) -> Plan:
@@ -105,9 +113,14 @@ class Plan:
         if words[0] != _VERSION:
             raise ConfigError(f"plan text {text!r}: must start with {_VERSION!r}")
         pairs = [word.partition("=") for word in words[1:]]
-        if [key for key, _, _ in pairs] != list(KEYS):
-            raise ConfigError(f"plan text {text!r}: must give {' '.join(KEYS)}, each once, in this order")
-        plan = cls(**{KEYS[key]: _read(KEYS[key], value) for key, _, value in pairs})
+        keys = [key for key, _, _ in pairs]
+        if keys not in ([*KEYS], [*KEYS, *OPTIONAL]):
+            raise ConfigError(
+                f"plan text {text!r}: must give {' '.join(KEYS)}, each once, in this order"
+                f" (and {' '.join(OPTIONAL)} after them, where it is not 0)"
+            )
+        names = {**KEYS, **OPTIONAL}
+        plan = cls(**{names[key]: _read(names[key], value) for key, _, value in pairs})
         if str(plan) != text:
             raise ConfigError(f"plan text {text!r}: is not canonical; write {str(plan)!r}")
         return plan

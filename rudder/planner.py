@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rudder.agent import DefaultController, Space, make_controller
 from rudder.agent.controller import ControllerLike
 from rudder.agent.guard import Guard
-from rudder.errors import ClosedError, RudderError
+from rudder.errors import ClosedError, ConfigError, RudderError
 from rudder.metrics import IntervalMetrics
 from rudder.options import Options
 from rudder.plan import Plan
@@ -31,22 +32,29 @@ class Planner:
     def __init__(self, source: FeatureSource, options: Options, capacity_rows: int) -> None:
         """``capacity_rows``: the whole memory, in rows; plans split it between buffer and window."""
         self._capacity_rows, self._row_bytes = capacity_rows, source.row_bytes
+        self._device = options.device is not None
         # The paper's yes or no means something to this policy alone; see csrc/policy/score.h.
         self._scores = options.policy == SCORE
         # Is its count to end with the first epoch?
         self._counts = options.policy == STATIC_FREQUENCY and options.policy_settings.observe is None
         self._priors = Priors(source, options)
         plan, self.first_prior = self._priors.start(options.first_plan)
+        # What GPU memory holds is the user's, or a controller's of his own: those that come with Rudder know
+        # nothing of it, and see plans without.
+        self._device_share = plan.device_share
         model = None if options.agent_model is None else os.fspath(options.agent_model)
         controller = make_controller(options.controller, model=model)
         steered = not isinstance(controller, DefaultController)
-        self._shadow = LiveShadow(source, options, plan, capacity_rows, self._priors) if steered else None
+        steered_plan = _without_share(plan)
+        self._shadow = (
+            LiveShadow(source, options, steered_plan, capacity_rows, self._priors) if steered else None
+        )
         self._steering = Steering(
             controller,
             # A source computes its priors once: only what is counted here can be had anew.
-            Space(plan, self._priors.choices(plan), rebuilds=("frequency",), scores=self._scores),
+            Space(steered_plan, self._priors.choices(plan), rebuilds=("frequency",), scores=self._scores),
             shadow=self._shadow,
-            guard=Guard(plan) if steered and options.guard else None,
+            guard=Guard(steered_plan) if steered and options.guard else None,
             name=_name(options.controller),
             bounded=isinstance(options.controller, str),
         )
@@ -65,7 +73,7 @@ class Planner:
     @property
     def plan(self) -> Plan:
         """The plan in force."""
-        return self._steering.plan
+        return self._steering.plan.but(device_share=self._device_share)
 
     @property
     def refused(self) -> int:
@@ -76,6 +84,11 @@ class Planner:
     def buffer_rows(self) -> int:
         """Rows that the buffer may hold."""
         return self._buffer_rows(self.plan)
+
+    @property
+    def device_rows(self) -> int:
+        """Rows that GPU memory should hold, too."""
+        return self._device_rows(self.plan)
 
     @property
     def window_rows(self) -> int:
@@ -101,6 +114,8 @@ class Planner:
     def replan(self, **changes: Any) -> Plan:
         """Change fields of the plan now. Raises ConfigError."""
         plan = self.plan.but(**changes)
+        if plan.device_share and not self._device:
+            raise ConfigError("device_share needs a table that was opened with device='cuda'")
         self._apply(plan)
         return plan
 
@@ -109,9 +124,11 @@ class Planner:
 
         ``waiting_bytes``: the loader's bound on blocks that wait, where there is a loader.
         """
-        plan = self._steering.step(metrics, waiting_bytes)
+        known = replace(metrics, plan=_without_share(metrics.plan))
+        plan = self._steering.step(known, waiting_bytes)
+        plan = plan.but(device_share=(plan.device_share or self._device_share) if self._device else 0)
         if plan == self.plan and not self._priors.due(self.plan, plan) and not self._scores:
-            self._steering.accept(plan)
+            self._steering.accept(_without_share(plan))
         else:
             try:
                 self._apply(plan)
@@ -119,11 +136,11 @@ class Planner:
                 self._steering.refuse(f"answered a plan that cannot be applied ({plan}): {error}")
         back = self._steering.settle()
         if back is not None:
-            self._apply(back)
+            self._apply(back.but(device_share=self._device_share))
 
     def finish(self, metrics: IntervalMetrics) -> None:
         """The run's last interval is over."""
-        self._steering.finish(metrics)
+        self._steering.finish(replace(metrics, plan=_without_share(metrics.plan)))
 
     def end_epoch(self) -> None:
         """An epoch is over."""
@@ -150,7 +167,10 @@ class Planner:
             depth=plan.depth,
             prior=prior,
             **self._replacement(plan),
+            device_rows=self._device_rows(plan),
         )
+        self._device_share = plan.device_share
+        plan = _without_share(plan)
         if self._shadow is not None:
             worth = self._priors.worth(plan.prior) if prior is not None else None
             self._shadow.applied(plan, worth, time.perf_counter() - began)
@@ -163,6 +183,9 @@ class Planner:
     def _buffer_rows(self, plan: Plan) -> int:
         return self._capacity_rows * plan.buffer_share // 100
 
+    def _device_rows(self, plan: Plan) -> int:
+        return self._buffer_rows(plan) * plan.device_share // 100
+
     def _window_rows(self, plan: Plan) -> int:
         return round(plan.window * self._buffer_rows(plan))
 
@@ -171,3 +194,7 @@ def _name(which: ControllerLike) -> str:
     if isinstance(which, str):
         return which
     return "default" if isinstance(which, DefaultController) else type(which).__name__
+
+
+def _without_share(plan: Plan) -> Plan:
+    return plan.but(device_share=0)

@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder import lifetime
-from rudder.claims import Claims, Taken
+from rudder.claims import Claims, DeviceRows, Taken
 from rudder.config import ENV_OUT, ENV_RECORD, folder_from, parse_bytes, rows_of_capacity
+from rudder.device_feed import DeviceFeed, Made, ReadyRows
 from rudder.errors import ConfigError
 from rudder.gap import GapMeter
+from rudder.gpu import open_gpu
 from rudder.meter import Meter
 from rudder.metrics import IntervalMetrics
 from rudder.minibatch import Minibatch, joined
@@ -63,6 +65,10 @@ class Prefetcher:
             remote_rows=self.remote_rows,
             row_bytes=source.row_bytes,
         )
+        #: The GPU that rows go to; None: main memory.
+        self.gpu = open_gpu(options.device) if options.device is not None else None
+        #: Rows that are on it before they were asked for.
+        self.ready_rows = ReadyRows()
         self._planner = Planner(source, options, self.capacity_rows)
         record = folder_from(options.record, ENV_RECORD)
         table = next(_tables)
@@ -84,6 +90,8 @@ class Prefetcher:
             deadline_s=options.deadline,
             threads=options.threads,
             record=record is not None,
+            gpu=self.gpu.core if self.gpu is not None else None,
+            device_rows=self._planner.device_rows,
         )
         self._recorder = (
             Recorder(
@@ -101,6 +109,8 @@ class Prefetcher:
         self._claims = Claims(self._core, source.row_bytes)
         self._closing = threading.Lock()
         self._closed = False
+        #: Times that rows changed, see `invalidate`: what was gathered ahead of the last one is stale.
+        self.writes = 0
         #: The loader that fills the window now; see `rudder.lookahead`.
         self.feeder: Lookahead | None = None
         #: The loader that yielded last.
@@ -130,9 +140,15 @@ class Prefetcher:
         """Rows of the table."""
         return self.rows
 
-    def __getitem__(self, ids: Any) -> NDArray[Any]:
-        """The rows of ``ids`` (integers [n], in any order, repetitions allowed), as a new array."""
+    def __getitem__(self, ids: Any) -> Any:
+        """The rows of ``ids`` (integers [n], in any order, repetitions allowed), as a new array.
+
+        With `Options.device`, as a new tensor on that GPU: its rows are there for whatever is queued on
+        torch's present stream after this; nothing waits for the GPU.
+        """
         wanted = as_ids(ids, self.rows)
+        if self.gpu is not None:
+            return self.rows_on_device(wanted)
         out = np.empty((len(wanted), *self.source.row_shape), dtype=self.source.dtype)
         self.read_into(wanted, as_rows(out))
         return out
@@ -148,17 +164,52 @@ class Prefetcher:
             return
         taken = self._claims.read(ids, out)
         if taken is None:
-            self._read_now(ids, out)
+            self._read_now(ids, lambda: self._core.read(ids, out))
         else:
             self._account(taken)
         if self._verifier is not None:
             self._verifier.compare(ids, out)
 
-    def _read_now(self, ids: Ids, out: Bytes) -> None:
+    def rows_on_device(self, ids: Ids) -> Any:
+        """The rows of ``ids`` (int64 [n]) as a new tensor on the table's GPU.
+
+        Those that a loader gathered ahead are here already; others are queued on torch's present stream when
+        this returns. Raises as `read_into`, and DeviceError. REQUIRES `Options.device`.
+        """
+        assert self.gpu is not None
+        rows = self.ready_rows.claim(ids, self.writes)
+        if rows is None:
+            rows = self.gpu.empty(len(ids), self.source.row_shape, self.source.dtype)
+            if len(ids) == 0:
+                return rows
+            place = self._place(rows)
+            taken = self._claims.read_on_device(ids, place)
+            if taken is None:
+                self._read_now(ids, lambda: self._core.read_on_device(ids, *place))
+            else:
+                self._account(taken)
+        if self._verifier is not None:
+            self._verifier.compare(ids, self.gpu.bytes_of(rows))  # comparing waits for the GPU
+        return rows
+
+    def gather_ahead(self, minibatch: Minibatch, out: Any, *, wait: bool) -> bool:
+        """Queue the copy of all rows of a submitted minibatch into ``out``, a tensor on the table's GPU,
+        before the trainer asks for them; False where they are not here yet, with ``wait=False``.
+        """
+        taken = self._claims.gather_ahead(minibatch, self._place(out), wait=wait)
+        if taken is not None:
+            self._account(taken)
+        return taken is not None
+
+    def _place(self, out: Any) -> DeviceRows:
+        assert self.gpu is not None
+        return DeviceRows(out.data_ptr(), out.numel() * out.element_size(), self.gpu.streams.current())
+
+    def _read_now(self, ids: Ids, read: Callable[[], None]) -> None:
         """Rows that no announced minibatch has: local and buffered ones are copied, others waited for."""
         stalled = self._core.counters()["seconds_stalled"]
         began = time.perf_counter()
-        self._core.read(ids, out)
+        read()
         spent = time.perf_counter() - began
         # Another thread may have waited meanwhile, so this is a bound where several read at once.
         waited = min(spent, self._core.counters()["seconds_stalled"] - stalled)
@@ -172,6 +223,7 @@ class Prefetcher:
         """The source's rows of ``ids`` (None: all) changed, by this process or another: fetch them anew."""
         self._core.invalidate(None if ids is None else as_ids(ids, self.rows))
         self._claims.forget_staged()
+        self.writes += 1
 
     def _account(self, taken: Taken) -> None:
         self._meter.add(seconds_stalled_fetching=taken.waited, seconds_gathering=taken.gathering)
@@ -254,6 +306,10 @@ class Prefetcher:
             kept = np.array(ids(minibatch))
             return Prepared(minibatch, kept.nbytes, [[kept]])
 
+        if self.gpu is not None:
+            # The rows are gathered ahead; minibatches are the caller's own, and stay as they are.
+            feed = DeviceFeed(self.gpu, [self], lambda prepared: Made(prepared.packed, []))
+            settings = {"maker": feed, **settings}
         return PrefetchLoader(minibatches, [self], prepare, **settings)
 
     # -- steering

@@ -26,14 +26,16 @@ Device::Device(std::shared_ptr<Runtime> runtime)
 Device::~Device() = default;
 
 bool Device::pin(void* memory, std::size_t bytes, bool read_only, std::string& refusal) {
+  const std::lock_guard lock(pinning_);
+  if (share(memory, bytes)) return true;
   if (!runtime_->host_register(memory, bytes, read_only, refusal)) return false;
   add(memory, bytes);
   return true;
 }
 
 void Device::unpin(void* memory) noexcept {
-  remove(memory);
-  runtime_->host_unregister(memory);
+  const std::lock_guard lock(pinning_);
+  if (remove(memory)) runtime_->host_unregister(memory);
 }
 
 std::byte* Device::allocate(std::size_t bytes) {
@@ -53,22 +55,37 @@ void Device::add(const void* memory, std::size_t bytes) {
   const auto after =
       std::upper_bound(regions_.begin(), regions_.end(), begin,
                        [](const std::byte* at, const Region& other) { return at < other.begin; });
-  regions_.insert(after, {begin, begin + bytes});
+  regions_.insert(after, {begin, begin + bytes, 1});
 }
 
-void Device::remove(const void* memory) noexcept {
+bool Device::share(const void* memory, std::size_t bytes) {
+  const auto* begin = static_cast<const std::byte*>(memory);
   const std::lock_guard lock(regions_mutex_);
-  std::erase_if(regions_, [&](const Region& region) { return region.begin == memory; });
+  for (Region& region : regions_)
+    if (region.begin == begin && region.end == begin + bytes) {
+      ++region.users;
+      return true;
+    }
+  return false;
+}
+
+bool Device::remove(const void* memory) noexcept {
+  const std::lock_guard lock(regions_mutex_);
+  const auto found = std::find_if(regions_.begin(), regions_.end(),
+                                  [&](const Region& region) { return region.begin == memory; });
+  if (--found->users > 0) return false;
+  regions_.erase(found);
+  return true;
 }
 
 Device::Listed Device::enlist(std::span<const std::byte* const> from, std::size_t row_bytes,
-                              std::uint64_t* list, ThreadPool& pool) const {
+                              const std::byte** list, ThreadPool& pool) const {
   Listed all;
   std::mutex merging;
   const std::shared_lock lock(regions_mutex_);
   pool.split(from.size(), kGrainRows, [&](std::size_t begin, std::size_t end) {
     Listed piece;
-    Region last{nullptr, nullptr};  // neighbouring rows mostly lie in the same region
+    Region last{nullptr, nullptr, 0};  // neighbouring rows mostly lie in the same region
     for (std::size_t i = begin; i < end; ++i) {
       const std::byte* row = from[i];
       if (row < last.begin || row + row_bytes > last.end) {
@@ -81,8 +98,8 @@ Device::Listed Device::enlist(std::span<const std::byte* const> from, std::size_
         }
         last = *std::prev(after);
       }
-      list[i] = reinterpret_cast<std::uint64_t>(row);
-      piece.bits |= list[i];
+      list[i] = row;
+      piece.bits |= reinterpret_cast<std::uint64_t>(row);
     }
     const std::lock_guard guard(merging);
     all.bits |= piece.bits;
@@ -104,7 +121,7 @@ CopyPtr Device::scatter(std::span<const std::byte* const> from, std::size_t row_
 CopyPtr Device::launch(std::span<const std::byte* const> from, std::size_t row_bytes, std::byte* out,
                        std::span<std::byte* const> to, Stream stream, ThreadPool& pool) {
   const std::size_t n = from.size();
-  const std::size_t list_bytes = (n + to.size()) * sizeof(std::uint64_t);
+  const std::size_t list_bytes = (n + to.size()) * sizeof(std::byte*);
   UploadBlocks::Block list = lists_.acquire(list_bytes);
   UploadBlocks::Block rows;
   auto copy = std::make_shared<Copy>(runtime_, runtime_->make_event());
@@ -113,7 +130,8 @@ CopyPtr Device::launch(std::span<const std::byte* const> from, std::size_t row_b
     if (rows.pinned != nullptr) rows_.give_back(std::move(rows), copy);
   };
   try {
-    auto* addresses = reinterpret_cast<std::uint64_t*>(list.pinned);
+    auto** addresses = reinterpret_cast<const std::byte**>(list.pinned);
+    auto** targets = reinterpret_cast<std::byte**>(list.pinned) + n;
     Listed listed = enlist(from, row_bytes, addresses, pool);
     if (!listed.unreadable.empty()) {
       rows = rows_.acquire(listed.unreadable.size() * row_bytes);
@@ -122,17 +140,17 @@ CopyPtr Device::launch(std::span<const std::byte* const> from, std::size_t row_b
         for (std::size_t k = begin; k < end; ++k) {
           const std::size_t i = listed.unreadable[k];
           std::memcpy(rows.pinned + k * row_bytes, from[i], row_bytes);
-          addresses[i] = reinterpret_cast<std::uint64_t>(rows.pinned + k * row_bytes);
+          addresses[i] = rows.pinned + k * row_bytes;
         }
       });
       listed.bits |= reinterpret_cast<std::uint64_t>(rows.pinned);
     }
     for (std::size_t i = 0; i < to.size(); ++i) {
-      addresses[n + i] = reinterpret_cast<std::uint64_t>(to[i]);
-      listed.bits |= addresses[n + i];
+      targets[i] = to[i];
+      listed.bits |= reinterpret_cast<std::uint64_t>(to[i]);
     }
     RowCopies job{.rows = n, .row_bytes = row_bytes, .index = list.device, .out = out};
-    if (!to.empty()) job.to = reinterpret_cast<const std::uint64_t*>(list.device) + n;
+    if (!to.empty()) job.to = reinterpret_cast<std::byte* const*>(list.device) + n;
     job.vector = widest_vector(listed.bits | row_bytes | reinterpret_cast<std::uint64_t>(out));
     runtime_->copy(list.device, list.pinned, list_bytes, stream);
     runtime_->copy_rows(job, stream);

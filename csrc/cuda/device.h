@@ -28,8 +28,10 @@ class Device final : public Pinner, public std::enable_shared_from_this<Device> 
 
   std::string name() const { return runtime_->name(); }
   Runtime& runtime() { return *runtime_; }
+  std::shared_ptr<Runtime> shared_runtime() const { return runtime_; }
 
-  // Pinner. What is pinned, or allocated below, may be named as a source of gathers.
+  // Pinner. What is pinned, or allocated below, may be named as a source of gathers. The same range may be
+  // pinned again (two tables over one shard): it stays until it was unpinned as often.
   bool pin(void* memory, std::size_t bytes, bool read_only, std::string& refusal) override;
   void unpin(void* memory) noexcept override;
 
@@ -49,11 +51,15 @@ class Device final : public Pinner, public std::enable_shared_from_this<Device> 
   struct Region {
     const std::byte* begin;
     const std::byte* end;
+    std::size_t users = 1;
   };
 
   explicit Device(std::shared_ptr<Runtime> runtime);
   void add(const void* memory, std::size_t bytes);
-  void remove(const void* memory) noexcept;
+  // One user more of exactly this region; false where it is not there.
+  bool share(const void* memory, std::size_t bytes);
+  // One user less; true where that was the last.
+  bool remove(const void* memory) noexcept;
   CopyPtr launch(std::span<const std::byte* const> from, std::size_t row_bytes, std::byte* out,
                  std::span<std::byte* const> to, Stream stream, ThreadPool& pool);
   struct Listed {
@@ -61,12 +67,13 @@ class Device final : public Pinner, public std::enable_shared_from_this<Device> 
     std::vector<std::size_t> unreadable;  // positions of rows that the GPU cannot read where they lie
   };
   // Writes the addresses of the rows into `list`.
-  Listed enlist(std::span<const std::byte* const> from, std::size_t row_bytes, std::uint64_t* list,
+  Listed enlist(std::span<const std::byte* const> from, std::size_t row_bytes, const std::byte** list,
                 ThreadPool& pool) const;
 
   const std::shared_ptr<Runtime> runtime_;
   UploadBlocks lists_;
   UploadBlocks rows_;
+  std::mutex pinning_;  // pins and unpins one at a time
   mutable std::shared_mutex regions_mutex_;
   std::vector<Region> regions_;  // readable by the GPU; ascending, disjoint
 };

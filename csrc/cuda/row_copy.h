@@ -27,9 +27,9 @@ struct RowCopies {
   std::size_t rows = 0;
   std::size_t row_bytes = 0;
   From from = From::kAddresses;
-  const void* index = nullptr;        // uint64 addresses, or int32 / int64 row numbers, >= 0
-  const std::byte* table = nullptr;   // of row numbers
-  const std::uint64_t* to = nullptr;  // addresses; null: one row after another from `out` on
+  const void* index = nullptr;       // addresses, or int32 / int64 row numbers, >= 0
+  const std::byte* table = nullptr;  // of row numbers
+  std::byte* const* to = nullptr;    // null: one row after another from `out` on
   std::byte* out = nullptr;
   unsigned vector = 1;  // 16, 8, 4 or 1; divides row_bytes and every address
 };
@@ -77,7 +77,7 @@ RUDDER_HOST_DEVICE void copy_row(const std::byte* from, std::byte* to, std::size
 template <From kFrom>
 RUDDER_HOST_DEVICE const std::byte* source_of(const RowCopies& job, std::size_t row) {
   if constexpr (kFrom == From::kAddresses) {
-    return reinterpret_cast<const std::byte*>(static_cast<const std::uint64_t*>(job.index)[row]);
+    return static_cast<const std::byte* const*>(job.index)[row];
   } else if constexpr (kFrom == From::kInt32) {
     return job.table +
            static_cast<std::size_t>(static_cast<const std::int32_t*>(job.index)[row]) * job.row_bytes;
@@ -91,8 +91,7 @@ template <typename Vector, From kFrom>
 RUDDER_HOST_DEVICE void copy_rows(const RowCopies& job, std::size_t group, std::size_t groups, unsigned lane,
                                   unsigned lanes) {
   for (std::size_t row = group; row < job.rows; row += groups) {
-    std::byte* to =
-        job.to != nullptr ? reinterpret_cast<std::byte*>(job.to[row]) : job.out + row * job.row_bytes;
+    std::byte* to = job.to != nullptr ? job.to[row] : job.out + row * job.row_bytes;
     copy_row<Vector>(source_of<kFrom>(job, row), to, job.row_bytes, lane, lanes);
   }
 }

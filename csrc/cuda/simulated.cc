@@ -214,9 +214,7 @@ void Simulated::copy_rows(const RowCopies& job, Stream stream) {
       if (job.from == From::kAddresses && faults_.fail.empty())
         for (std::size_t row = 0; row < job.rows; ++row) {
           check(reachable(source_of<From::kAddresses>(job, row), job.row_bytes), "a row's source");
-          if (job.to != nullptr)
-            check(reachable(reinterpret_cast<const void*>(job.to[row]), job.row_bytes),
-                  "a row's destination");
+          if (job.to != nullptr) check(reachable(job.to[row], job.row_bytes), "a row's destination");
         }
       if (!faults_.fail.empty()) return;
     }

@@ -16,23 +16,6 @@ constexpr std::size_t kTooLarge = 8;
 
 }  // namespace
 
-Copy::~Copy() { runtime_->destroy_event(event_); }
-
-bool Copy::done() noexcept {
-  try {
-    return runtime_->done(event_);
-  } catch (...) {
-    return true;
-  }
-}
-
-void Copy::wait() noexcept {
-  try {
-    runtime_->wait(event_);
-  } catch (...) {  // NOLINT(bugprone-empty-catch): it is over, which is what was asked
-  }
-}
-
 UploadBlocks::~UploadBlocks() {
   for (const Block& block : idle_) release(block);
 }

@@ -8,31 +8,10 @@
 #include <mutex>
 #include <vector>
 
+#include "cuda/copy.h"
 #include "cuda/runtime.h"
 
 namespace rudder::cuda {
-
-class UploadBlocks;
-
-// A copy under way on the GPU. Sources and the block of its launch must stay while it runs.
-// Thread-safety: any thread may ask.
-class Copy {
- public:
-  Copy(std::shared_ptr<Runtime> runtime, Event event) : runtime_(std::move(runtime)), event_(event) {}
-  ~Copy();
-  Copy(const Copy&) = delete;
-  Copy& operator=(const Copy&) = delete;
-
-  // A copy that failed counts as done: its memory is not touched any more.
-  bool done() noexcept;
-  void wait() noexcept;
-  Event event() const { return event_; }
-
- private:
-  const std::shared_ptr<Runtime> runtime_;
-  const Event event_;
-};
-using CopyPtr = std::shared_ptr<Copy>;
 
 class UploadBlocks {
  public:

@@ -12,7 +12,10 @@ constexpr std::size_t kPrefetchAhead = 12;
 }  // namespace
 
 Ledger::Ledger(const LedgerConfig& config)
-    : index_(config.id_space), policy_(make_policy(config.policy)), depth_(config.depth) {}
+    : policy_config_(config.policy),
+      index_(config.id_space),
+      policy_(make_policy(config.policy)),
+      depth_(config.depth) {}
 
 RowKey Ledger::track(NodeId id) {
   if (free_.empty()) {
@@ -21,6 +24,7 @@ RowKey Ledger::track(NodeId id) {
     rows_.resize(grown);
     window_.reserve(grown);
     policy_->reserve(grown);
+    if (tier_) tier_->reserve(grown);
     free_.reserve(grown);
     for (std::size_t key = grown; key-- > old;) free_.push_back(static_cast<RowKey>(key));
   }
@@ -43,6 +47,8 @@ void Ledger::release_last() {
   for (const RowKey row : to_release_) forget_if_unused(row);
   to_release_.clear();
   outcome_.evicted.clear();
+  raised_.clear();
+  lowered_.clear();
 }
 
 void Ledger::unstage_before(Seq seq) {
@@ -77,6 +83,7 @@ Seq Ledger::foresee(std::span<const NodeId> ids, std::span<std::uint32_t> places
   }
   const Seq seq = window_.commit();
   policy_->foresee(window_.first_needed(), seq);
+  if (tier_) tier_->foresee(window_.first_needed(), seq);
   return seq;
 }
 
@@ -167,6 +174,7 @@ const Verdict& Ledger::execute_current(bool foreseen) {
     policy_->adopt(row, id);
     replaced_.push_back(row);
   }
+  if (tier_) execute_tier();
 
   verdict_.seq = current_.seq;
   verdict_.rows = current_.rows;
@@ -176,6 +184,8 @@ const Verdict& Ledger::execute_current(bool foreseen) {
   verdict_.evicted = outcome_.evicted;
   verdict_.replaced = replaced_;
   verdict_.replaced_ids = outcome_.replacements;
+  verdict_.raised = raised_;
+  verdict_.lowered = lowered_;
   verdict_.hits = hits;
   verdict_.merged = merged;
   verdict_.misses = misses;
@@ -186,6 +196,7 @@ void Ledger::drop_pending() {
   release_last();
   window_.clear([this](RowKey row) { to_release_.push_back(row); });
   policy_->forget_window();
+  if (tier_) tier_->forget_window();
   release_last();
 }
 
@@ -197,12 +208,76 @@ RowKey Ledger::invalidate(NodeId id) {
   to_release_.push_back(row);
   if (!policy_->cached(row)) return kNoRow;
   policy_->erase(row);
+  leave_tier({&row, 1});
   return row;
+}
+
+// The tier sees what the buffer sees, and then gives up whatever the buffer does not hold.
+void Ledger::execute_tier() {
+  tier_->execute(Step{current_.seq, current_.rows, ids_, current_.next_use}, tier_outcome_);
+  for (std::size_t i = 0; i < current_.rows.size(); ++i) {
+    const RowKey row = current_.rows[i];
+    if (!tier_outcome_.keep[i]) continue;
+    if (policy_->cached(row))
+      raised_.push_back(row);
+    else
+      tier_->erase(row);
+  }
+  leave_tier(outcome_.evicted);
+  for (const RowKey row : tier_outcome_.evicted)
+    if (policy_->cached(row)) lowered_.push_back(row);
+  for (const NodeId id : tier_outcome_.replacements) {
+    // Each must be adopted, in order; what the buffer does not hold goes again at once.
+    RowKey row = index_.find(id);
+    if (row == kNoRow) row = track(id);
+    tier_->adopt(row, id);
+    if (policy_->cached(row)) {
+      raised_.push_back(row);
+    } else {
+      tier_->erase(row);
+      to_release_.push_back(row);
+    }
+  }
+}
+
+void Ledger::leave_tier(std::span<const RowKey> gone) {
+  if (!tier_) return;
+  for (const RowKey row : gone)
+    if (tier_->cached(row)) tier_->erase(row);
+}
+
+void Ledger::set_tier(std::size_t rows) {
+  release_last();
+  if (tier_) {
+    tier_->set_capacity(rows, lowered_);
+  } else if (rows > 0) {
+    PolicyConfig config = policy_config_;
+    config.capacity = rows;
+    config.prefill = false;  // rows come up from the buffer, as they are requested
+    tier_ = OwnPolicy(make_policy(config));
+    tier_->reserve(rows_.size());
+  }
+}
+
+void Ledger::allow_replacement(bool allow) {
+  policy_->allow_replacement(allow);
+  if (tier_) tier_->allow_replacement(allow);
+}
+
+void Ledger::limit_replacement(std::uint32_t percent) {
+  policy_->limit_replacement(percent);
+  if (tier_) tier_->limit_replacement(percent);
+}
+
+void Ledger::observe(std::uint64_t minibatches) {
+  policy_->observe(minibatches);
+  if (tier_) tier_->observe(minibatches);
 }
 
 void Ledger::set_capacity(std::size_t rows) {
   release_last();
   policy_->set_capacity(rows, outcome_.evicted);
+  leave_tier(outcome_.evicted);
   to_release_.insert(to_release_.end(), outcome_.evicted.begin(), outcome_.evicted.end());
 }
 
@@ -210,6 +285,8 @@ void Ledger::set_prior(std::shared_ptr<const Prior> prior) {
   release_last();
   ids_.resize(rows_.size());
   for (std::size_t row = 0; row < rows_.size(); ++row) ids_[row] = rows_[row].id;
+  if (tier_) tier_->set_prior(prior, ids_);
+  policy_config_.prior = prior;
   policy_->set_prior(std::move(prior), ids_);
 }
 

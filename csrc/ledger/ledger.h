@@ -50,6 +50,8 @@ struct Verdict {
   std::span<const RowKey> evicted;     // were in the buffer and no longer are
   std::span<const RowKey> replaced;    // fetched for the buffer's sake alone; in the buffer from now on
   std::span<const NodeId> replaced_ids;
+  std::span<const RowKey> raised;                // rows of the buffer that belong in the tier from now on
+  std::span<const RowKey> lowered;               // rows that do no more; those of `evicted` are not repeated
   std::size_t hits = 0, merged = 0, misses = 0;  // together: every row
 };
 
@@ -88,11 +90,16 @@ class Ledger {
   // Rows that leave are in evicted() until the next call.
   void set_capacity(std::size_t rows);
   std::span<const RowKey> evicted() const { return outcome_.evicted; }
+  // The tier: the same policy once more, over the same requests, choosing the best so many rows of the
+  // buffer. It changes nothing about the buffer. Rows that leave it are in lowered() until the next call.
+  void set_tier(std::size_t rows);
+  std::span<const RowKey> lowered() const { return lowered_; }
+  std::size_t tier_size() const { return tier_ ? tier_->size() : 0; }
   void set_depth(std::size_t depth) { depth_ = depth; }
   void set_prior(std::shared_ptr<const Prior> prior);
-  void allow_replacement(bool allow) { policy_->allow_replacement(allow); }
-  void limit_replacement(std::uint32_t percent) { policy_->limit_replacement(percent); }
-  void observe(std::uint64_t minibatches) { policy_->observe(minibatches); }
+  void allow_replacement(bool allow);
+  void limit_replacement(std::uint32_t percent);
+  void observe(std::uint64_t minibatches);
 
   const Window& window() const { return window_; }
   const Policy& policy() const { return *policy_; }
@@ -124,7 +131,8 @@ class Ledger {
   class OwnPolicy {
    public:
     explicit OwnPolicy(std::unique_ptr<Policy> policy) : policy_(std::move(policy)) {}
-    OwnPolicy(const OwnPolicy& other) : policy_(other.policy_->clone()) {}
+    OwnPolicy(const OwnPolicy& other) : policy_(other ? other.policy_->clone() : nullptr) {}
+    explicit operator bool() const { return policy_ != nullptr; }
     OwnPolicy& operator=(const OwnPolicy& other) { return *this = OwnPolicy(other); }
     OwnPolicy(OwnPolicy&&) = default;
     OwnPolicy& operator=(OwnPolicy&&) = default;
@@ -140,11 +148,15 @@ class Ledger {
   void forget_if_unused(RowKey row);
   void unstage_before(Seq seq);
   const Verdict& execute_current(bool foreseen);
+  void execute_tier();
+  void leave_tier(std::span<const RowKey> gone);
   void release_last();
 
+  PolicyConfig policy_config_;  // of a tier to come
   IdIndex index_;
   Window window_;
   OwnPolicy policy_;
+  OwnPolicy tier_{nullptr};  // none until one is wanted; every row that it caches is in the buffer
   std::size_t depth_;
   std::vector<Row> rows_;  // by key
   std::vector<RowKey> free_;
@@ -159,6 +171,8 @@ class Ledger {
   std::vector<RowKey> staging_;  // rows that the minibatch being executed stages
   std::vector<RowKey> replaced_;
   Outcome outcome_;
+  Outcome tier_outcome_;
+  std::vector<RowKey> raised_, lowered_;
   Verdict verdict_;
   std::vector<RowKey> to_release_;  // rows of the last verdict whose keys may be recycled by the next call
 };

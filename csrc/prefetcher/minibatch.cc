@@ -9,6 +9,7 @@ namespace {
 // Bytes per piece of work: large enough that handing it out costs nothing, small enough that threads finish
 // together.
 constexpr std::size_t kGrainBytes = std::size_t{256} << 10;
+constexpr std::size_t kGrainRows = 16384;
 // Rows ahead whose first lines are requested: covers a DRAM access; the hardware follows from there.
 constexpr std::size_t kPrefetchAhead = 8;
 constexpr std::size_t kLine = 64;
@@ -54,6 +55,19 @@ void Minibatch::copy(const std::byte* local_rows, std::size_t row_bytes, std::by
         return copy_rows<512>(*this, local_rows, row_bytes, out, begin, end);
       default:
         return copy_rows<0>(*this, local_rows, row_bytes, out, begin, end);
+    }
+  });
+}
+
+void Minibatch::sources(const std::byte* local_rows, std::size_t row_bytes, std::span<const std::byte*> from,
+                        ThreadPool& pool) const {
+  pool.split(places.size(), kGrainRows, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::uint32_t place = places[i], number = place & ~kRemote;
+      if ((place & kRemote) == 0)
+        from[i] = local_rows + static_cast<std::size_t>(place) * row_bytes;
+      else
+        from[i] = on_device[number] != nullptr ? on_device[number] : where[number];
     }
   });
 }

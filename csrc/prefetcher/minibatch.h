@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "common/thread_pool.h"
 #include "common/types.h"
+#include "prefetcher/copies.h"
 #include "prefetcher/staged.h"
 
 namespace rudder {
@@ -28,7 +29,10 @@ struct Minibatch {
   std::vector<const std::byte*> where;         // parallel
   std::vector<std::shared_ptr<Staged>> holds;  // the staging memory that `where` points into
   std::vector<SlotId> pins;                    // seq 0 only: slots pinned until it is done
-  std::size_t hits = 0, merged = 0, misses = 0;
+  std::vector<const std::byte*> on_device;     // parallel to where, with a GPU: in its memory, or null
+  std::vector<std::uint32_t> device_pins;      // as pins, of the device tier
+  std::size_t hits = 0, merged = 0, misses = 0, hits_on_device = 0;
+  Copies copies;  // that a GPU makes of its rows: until they are over it counts as in use
   // Fetches that failed before anybody took the minibatch: their rows are asked for once more when somebody
   // does.
   std::vector<std::shared_ptr<Staged>> failed;
@@ -48,6 +52,9 @@ struct Minibatch {
   // Copies the rows in the order of the request, with the pool's threads. REQUIRES `moving` held shared, and
   // ready.
   void copy(const std::byte* local_rows, std::size_t row_bytes, std::byte* out, ThreadPool& pool) const;
+  // Where each row of the request can be read for a GPU. REQUIRES the same, and on_device.
+  void sources(const std::byte* local_rows, std::size_t row_bytes, std::span<const std::byte*> from,
+               ThreadPool& pool) const;
 };
 
 }  // namespace rudder

@@ -19,6 +19,7 @@ void Prefetcher::own() {
     try {
       for (auto& command : commands) command();
       commands.clear();
+      if (gpu_) settle();
       publish();
     } catch (...) {
       // Metadata may be half changed: nothing can be promised any more, but nobody is left waiting either.
@@ -56,6 +57,7 @@ void Prefetcher::admit(const BatchPtr& batch, const Verdict& verdict) {
   batch->hits = verdict.hits;
   batch->merged = verdict.merged;
   batch->misses = verdict.misses;
+  count_.rows_hit_on_device += batch->hits_on_device;
   count_.rows_requested += verdict.rows.size();
   count_.rows_hit += verdict.hits;
   count_.rows_merged += verdict.merged;
@@ -111,6 +113,10 @@ void Prefetcher::on_fetched(FetchEngine::FetchId id, const FailurePtr& error) {
 }
 
 void Prefetcher::released_upto(Seq seq) {
+  release_asked_ = std::max(release_asked_, seq);
+  seq = release_asked_;
+  for (auto it = planned_.begin(); it != planned_.end() && it->first <= seq; ++it)
+    if (!it->second->copies.over()) seq = it->first - 1;  // a GPU still reads it, and those after it wait
   if (seq <= released_) return;
   released_ = seq;
   planned_.erase(planned_.begin(), planned_.upper_bound(seq));
@@ -121,6 +127,31 @@ void Prefetcher::released_upto(Seq seq) {
   }
   store_.fill(released_);
   store_.trim(staging_bytes_);
+}
+
+void Prefetcher::done_reading(const BatchPtr& batch) {
+  if (!batch->copies.over()) {
+    reading_.push_back(batch);
+    return;
+  }
+  store_.unpin(*batch);
+  store_.fill(released_);
+}
+
+// What the GPU got done since the last look. Nobody wakes this thread for it, and nobody needs to: what waits
+// here is memory, and whoever wants some sends a command.
+void Prefetcher::settle() {
+  for (const BatchPtr& batch : std::exchange(reading_, {})) done_reading(batch);
+  const Seq before = released_;
+  released_upto(release_asked_);
+  if (released_ != before) plan();
+  store_.advance(released_, pool_);
+}
+
+void Prefetcher::set_device_rows(std::size_t rows) {
+  // No more than the buffer has, and than the GPU has memory for.
+  ledger_.set_tier(store_.set_device_rows(std::min(rows, store_.buffer().slots())));
+  store_.lower(ledger_.lowered());
 }
 
 void Prefetcher::invalidate_now(std::span<const NodeId> ids) {
@@ -178,6 +209,7 @@ void Prefetcher::take_back(const Minibatch& batch) {
   count_.ids_requested -= batch.places.size();
   count_.rows_requested -= batch.ids.size();
   count_.rows_hit -= batch.hits;
+  count_.rows_hit_on_device -= batch.hits_on_device;
   count_.rows_merged -= batch.merged;
   count_.rows_wasted += batch.misses;
 }
@@ -191,6 +223,7 @@ void Prefetcher::steer_now(const Steering& steering) {
     store_.fill(released_);
     count_.rows_evicted += ledger_.evicted().size();
   }
+  if (steering.device_rows && gpu_) set_device_rows(*steering.device_rows);
   if (steering.depth && *steering.depth != depth_) {
     note("depth", *steering.depth);
     depth_ = *steering.depth;
@@ -237,6 +270,8 @@ void Prefetcher::publish() {
   for (const BatchPtr& batch : unplanned_)
     count_.window_bytes += batch->places.capacity() * sizeof(batch->places[0]);
   count_.staging_bytes_now = store_.staging_bytes();
+  count_.device_rows = store_.device_rows();
+  count_.device_bytes = store_.device_bytes();
   const std::lock_guard lock(mutex_);
   queued_rows_ -= std::exchange(foreseen_, 0);
   published_ = count_;

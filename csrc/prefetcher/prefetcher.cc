@@ -28,6 +28,7 @@ void check(const PrefetcherConfig& config) {
   }
   if (config.depth < 1) fail("the fetch depth must be at least 1 minibatch");
   if (config.threads < 1) fail("at least 1 thread must copy rows");
+  if (config.device_rows > 0 && !config.gpu) fail("rows can be held in device memory only with a GPU");
 }
 
 // More slots than rows exist would only cost memory; rows of the local partition are never fetched.
@@ -38,6 +39,9 @@ PolicyConfig useful(PolicyConfig policy, const PartMap& parts) {
   return policy;
 }
 
+std::size_t size_of(std::span<std::byte> out) { return out.size(); }
+std::size_t size_of(const DeviceOut& out) { return out.bytes; }
+
 }  // namespace
 
 Prefetcher::Prefetcher(const PrefetcherConfig& config)
@@ -45,8 +49,10 @@ Prefetcher::Prefetcher(const PrefetcherConfig& config)
       parts_(config.part_starts, config.local_part),
       local_rows_(config.local_rows),
       recording_(config.record),
+      gpu_(config.gpu),
+      local_(gpu_, local_rows_, static_cast<std::size_t>(parts_.rows(parts_.local())) * row_bytes_),
       ledger_({.id_space = parts_.ids(), .policy = useful(config.policy, parts_), .depth = config.depth}),
-      store_(parts_, config.table, ledger_.policy().capacity(), config.row_bytes, config.arena),
+      store_(parts_, config.table, ledger_.policy().capacity(), config.row_bytes, gpu_),
       depth_(config.depth),
       staging_bytes_(config.staging_bytes),
       window_rows_(config.window_rows),
@@ -60,11 +66,15 @@ Prefetcher::Prefetcher(const PrefetcherConfig& config)
                                     [this](FetchEngine::FetchId id, FailurePtr error) {
                                       post([this, id, error = std::move(error)] { on_fetched(id, error); });
                                     });
+  if (gpu_) set_device_rows(config.device_rows);
   publish();
   owner_ = std::thread([this] { own(); });
 }
 
-Prefetcher::~Prefetcher() { close(); }
+Prefetcher::~Prefetcher() {
+  close();
+  copies_.wait();  // of a call that was under way when it was closed
+}
 
 // ---------------------------------------------------------------- any thread
 
@@ -98,6 +108,7 @@ void Prefetcher::post_and_wait(std::function<void()> command) {
     };
     try {
       command();
+      if (gpu_) settle();
       publish();
     } catch (...) {
       answer(Failure::current());
@@ -217,12 +228,16 @@ void Prefetcher::take(Seq seq, std::chrono::nanoseconds timeout, const Poll& pol
   wait_ready(lock, *batch, until, poll);
 }
 
-void Prefetcher::check_out(const Minibatch& batch, std::span<std::byte> out) const {
+void Prefetcher::check_bytes(const Minibatch& batch, std::size_t bytes) const {
   const std::size_t wanted = batch.places.size() * row_bytes_;
-  if (out.size() != wanted)
-    throw Error(ErrorCode::kConfig, "the destination has " + std::to_string(out.size()) + " bytes; " +
+  if (bytes != wanted)
+    throw Error(ErrorCode::kConfig, "the destination has " + std::to_string(bytes) + " bytes; " +
                                         std::to_string(batch.places.size()) + " rows need " +
                                         std::to_string(wanted));
+}
+
+void Prefetcher::check_gpu() const {
+  if (!gpu_) throw Error(ErrorCode::kConfig, "no GPU was given when this prefetcher was made");
 }
 
 void Prefetcher::copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, std::span<std::byte> out) {
@@ -232,15 +247,35 @@ void Prefetcher::copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, std:
   batch.copy(local_rows_, row_bytes_, out.data(), pool_);
 }
 
-void Prefetcher::gather(Seq seq, std::span<std::byte> out, const Poll& poll) {
+void Prefetcher::copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, const DeviceOut& out) {
+  // An invalidation may come before the GPU is done: the rows it reads stay until then, as they were.
+  const std::shared_lock still(batch.moving);
+  lock.unlock();
+  if (batch.places.empty()) return;
+  std::vector<const std::byte*> from(batch.places.size());
+  batch.sources(local_rows_, row_bytes_, from, pool_);
+  const cuda::CopyPtr copy = gpu_->gather(from, row_bytes_, out.data, out.stream, pool_);
+  batch.copies.add(copy);
+  copies_.add(copy);
+}
+
+template <typename Out>
+void Prefetcher::gather_into(Seq seq, const Out& out, const Poll& poll) {
   std::unique_lock lock(mutex_);
   const BatchPtr batch = find_batch(seq);
   if (seq > asked_for_)
     throw Error(ErrorCode::kState,
                 "minibatch " + std::to_string(seq) + " must be taken before its rows are gathered");
-  check_out(*batch, out);
+  check_bytes(*batch, size_of(out));
   wait_ready(lock, *batch, std::nullopt, poll);
   copy(lock, *batch, out);
+}
+
+void Prefetcher::gather(Seq seq, std::span<std::byte> out, const Poll& poll) { gather_into(seq, out, poll); }
+
+void Prefetcher::gather(Seq seq, const DeviceOut& out, const Poll& poll) {
+  check_gpu();
+  gather_into(seq, out, poll);
 }
 
 void Prefetcher::release(Seq seq) {
@@ -252,9 +287,19 @@ void Prefetcher::release(Seq seq) {
 }
 
 void Prefetcher::read(std::span<const NodeId> ids, std::span<std::byte> out, const Poll& poll) {
+  read_into(ids, out, poll);
+}
+
+void Prefetcher::read(std::span<const NodeId> ids, const DeviceOut& out, const Poll& poll) {
+  check_gpu();
+  read_into(ids, out, poll);
+}
+
+template <typename Out>
+void Prefetcher::read_into(std::span<const NodeId> ids, const Out& out, const Poll& poll) {
   std::vector<NodeId> remote;
   const BatchPtr batch = split(ids, remote);
-  check_out(*batch, out);
+  check_bytes(*batch, size_of(out));
   std::unique_lock lock(mutex_);
   check_open();
   if (remote.empty()) {
@@ -271,12 +316,7 @@ void Prefetcher::read(std::span<const NodeId> ids, std::span<std::byte> out, con
     changed_.notify_all();
   }
   // Whatever happens, the slots that it reads are given back.
-  const auto give_back = [this, batch] {
-    post([this, batch] {
-      store_.unpin(*batch);
-      store_.fill(released_);
-    });
-  };
+  const auto give_back = [this, batch] { post([this, batch] { done_reading(batch); }); };
   try {
     wait_ready(lock, *batch, std::nullopt, poll);
     copy(lock, *batch, out);
@@ -331,6 +371,7 @@ void Prefetcher::steer(const Steering& steering) {
     throw Error(ErrorCode::kConfig, "the buffer was built for " + std::to_string(slots) +
                                         " rows; its capacity can't be raised to " +
                                         std::to_string(*steering.capacity_rows));
+  if (steering.device_rows && *steering.device_rows > 0) check_gpu();
   if (steering.depth && *steering.depth < 1)
     throw Error(ErrorCode::kConfig, "the fetch depth must be at least 1 minibatch");
   post_and_wait([this, steering] { steer_now(steering); });
@@ -361,6 +402,7 @@ void Prefetcher::close() {
   // A fetch under way and the minibatches that wait for it hold each other.
   for (const auto& [id, staged] : fetching_) staged->waiters.clear();
   fetching_.clear();
+  copies_.wait();
 }
 
 }  // namespace rudder

@@ -24,8 +24,11 @@
 #include "common/part_map.h"
 #include "common/thread_pool.h"
 #include "common/types.h"
+#include "cuda/device.h"
 #include "fetch/fetch_engine.h"
 #include "ledger/ledger.h"
+#include "memory/pin.h"
+#include "prefetcher/copies.h"
 #include "prefetcher/minibatch.h"
 #include "prefetcher/row_store.h"
 
@@ -46,7 +49,16 @@ struct PrefetcherConfig {
   std::chrono::nanoseconds deadline{std::chrono::seconds(30)};
   std::size_t threads = 1;  // that copy rows into a batch, the caller's counted
   bool record = false;      // keep the ledger's calls for drain_record()
-  Arena::Options arena;
+  // That reads rows, by the calls that take a DeviceOut; null: none. Memory of rows is pinned for it.
+  std::shared_ptr<cuda::Device> gpu;
+  std::size_t device_rows = 0;  // rows of the buffer that its memory holds, too
+};
+
+// Device memory that rows go to, and the stream of the caller on which they arrive there.
+struct DeviceOut {
+  std::byte* data = nullptr;
+  std::size_t bytes = 0;
+  cuda::Stream stream = nullptr;
 };
 
 // Running totals and present sizes; see prefetcher.cc for who counts what.
@@ -55,6 +67,7 @@ struct Counters {
   std::uint64_t ids_requested = 0;   // local ones and repetitions included
   std::uint64_t rows_requested = 0;  // remote, distinct per minibatch
   std::uint64_t rows_hit = 0, rows_moved = 0, rows_merged = 0, rows_replaced = 0, rows_evicted = 0;
+  std::uint64_t rows_hit_on_device = 0;   // of rows_hit: in the device tier
   std::uint64_t rows_read_unplanned = 0;  // remote rows requested by reads outside the window
   std::uint64_t rows_refetched =
       0;  // of rows_moved: fetched again, because their source was written to or a fetch failed
@@ -65,7 +78,8 @@ struct Counters {
   double seconds_stalled = 0;   // trainers waiting in take() and read()
   // now:
   std::size_t capacity_rows = 0, cached_rows = 0, window_rows = 0, window_minibatches = 0;
-  std::size_t overhead_bytes = 0;  // memory beside the buffer's rows
+  std::size_t device_rows = 0, device_bytes = 0;  // of the device tier: rows that it may hold, memory
+  std::size_t overhead_bytes = 0;                 // memory beside the buffer's rows
   std::size_t window_bytes = 0, waiting_bytes = 0, staging_bytes_now = 0, staging_bytes_peak = 0;
 };
 
@@ -82,7 +96,7 @@ struct LedgerCall {
 };
 
 struct Steering {
-  std::optional<std::size_t> capacity_rows, window_rows, depth, staging_bytes;
+  std::optional<std::size_t> capacity_rows, window_rows, depth, staging_bytes, device_rows;
   std::shared_ptr<const Prior> prior;     // null: as it is
   std::optional<bool> replace;            // the paper's yes/no: replace rows at the next minibatch
   std::optional<std::uint32_t> fraction;  // percent of the buffer that one such replacement may exchange
@@ -112,9 +126,14 @@ class Prefetcher {
   // Copies the rows of a taken minibatch, in the order of its ids. Throws Error(kState) before take(),
   // Error(kConfig) unless out holds exactly ids x row_bytes.
   void gather(Seq seq, std::span<std::byte> out, const Poll& poll = {});
+  // The same into device memory, in one launch on the caller's stream: returns when it is queued there. A
+  // later take() then releases the minibatch once the GPU is done with it. Throws Error(kConfig) without a
+  // GPU, also Error(kDevice).
+  void gather(Seq seq, const DeviceOut& out, const Poll& poll = {});
   void release(Seq seq);
   // Rows of any ids, now. Throws as submit and take do.
   void read(std::span<const NodeId> ids, std::span<std::byte> out, const Poll& poll = {});
+  void read(std::span<const NodeId> ids, const DeviceOut& out, const Poll& poll = {});
 
   // Forgets minibatches submitted but not taken; returns how many.
   std::size_t drop_pending();
@@ -126,6 +145,10 @@ class Prefetcher {
   Counters counters() const;
   std::vector<RouteState> routes() const { return engine_->routes(); }
   const Arena& arena() const { return store_.buffer().arena(); }
+  // Null where there is none.
+  const cuda::Device* gpu() const { return gpu_.get(); }
+  // Why a GPU does not read the local shard where it lies; empty where it does, or where nothing asks.
+  const std::string& local_refusal() const { return local_.refusal(); }
   std::vector<LedgerCall> drain_record();
   std::size_t row_bytes() const { return row_bytes_; }
 
@@ -143,8 +166,15 @@ class Prefetcher {
   BatchPtr find_batch(Seq seq) const;  // REQUIRES mutex_
   void wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch& batch,
                   std::optional<Clock::time_point> until, const Poll& poll);
+  // Both write all rows of a batch: gather and read are the same for either kind of destination.
   void copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, std::span<std::byte> out);
-  void check_out(const Minibatch& batch, std::span<std::byte> out) const;
+  void copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, const DeviceOut& out);
+  template <typename Out>
+  void gather_into(Seq seq, const Out& out, const Poll& poll);
+  template <typename Out>
+  void read_into(std::span<const NodeId> ids, const Out& out, const Poll& poll);
+  void check_bytes(const Minibatch& batch, std::size_t bytes) const;
+  void check_gpu() const;
   void check_open() const;  // REQUIRES mutex_
 
   // -- the owner thread
@@ -154,6 +184,9 @@ class Prefetcher {
   void start(RowStore::Order order);
   void on_fetched(FetchEngine::FetchId id, const FailurePtr& error);
   void released_upto(Seq seq);
+  void done_reading(const BatchPtr& batch);
+  void settle();
+  void set_device_rows(std::size_t rows);
   void invalidate_now(std::span<const NodeId> ids);
   void retry(const BatchPtr& batch);
   void refetch(const BatchPtr& batch, std::span<const std::size_t> rows, std::size_t waits_settled);
@@ -166,6 +199,9 @@ class Prefetcher {
   const PartMap parts_;
   const std::byte* const local_rows_;
   const bool recording_;
+  const std::shared_ptr<cuda::Device> gpu_;
+  const PinnedRange local_;
+  Copies copies_;  // all that the GPU was asked for
 
   // -- owner thread only
   Ledger ledger_;
@@ -176,8 +212,10 @@ class Prefetcher {
   std::size_t depth_;
   std::uint32_t fraction_ = 100;  // percent of the buffer that a replacement may exchange
   std::size_t staging_bytes_;
-  Seq taken_ = 0;     // the newest minibatch that a trainer took
-  Seq released_ = 0;  // minibatches up to here are done
+  Seq taken_ = 0;          // the newest minibatch that a trainer took
+  Seq released_ = 0;       // minibatches up to here are done
+  Seq release_asked_ = 0;  // and up to here as far as trainers are concerned: a GPU may still read some
+  std::vector<BatchPtr> reading_;  // unplanned reads that a GPU still makes
   FetchEngine::FetchId next_fetch_ = 1;
   Clock::time_point fetching_since_;
   std::size_t foreseen_ = 0;  // requests that moved from the queue into the window since the last publish()

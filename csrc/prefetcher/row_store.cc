@@ -5,8 +5,13 @@
 namespace rudder {
 
 RowStore::RowStore(const PartMap& parts, TableId table, std::size_t slots, std::size_t row_bytes,
-                   Arena::Options arena)
-    : parts_(parts), table_(table), buffer_(slots, row_bytes, arena), filler_(slots, nullptr) {}
+                   const std::shared_ptr<cuda::Device>& gpu)
+    : parts_(parts),
+      table_(table),
+      buffer_(slots, row_bytes, {.pinner = gpu}),
+      device_(gpu ? std::make_unique<DeviceRows>(gpu, row_bytes) : nullptr),
+      slabs_(SlabPool::make({.pinner = gpu})),
+      filler_(slots, nullptr) {}
 
 void RowStore::hold(Minibatch& batch, Staged& staged) {
   // Few fetches, and neighbouring rows mostly share one: look from the back.
@@ -70,6 +75,7 @@ RowStore::Order RowStore::place(Minibatch& batch, const Verdict& verdict, const 
   staged_place_.resize(ledger.keys());
   batch.ids.assign(verdict.ids.begin(), verdict.ids.end());
   batch.where.resize(n);
+  if (device_) batch.on_device.assign(n, nullptr);
 
   // 1. What is here already, read before anything leaves.
   std::vector<NodeId> fetch;  // the misses, then the replacements
@@ -88,6 +94,7 @@ RowStore::Order RowStore::place(Minibatch& batch, const Verdict& verdict, const 
         hold(batch, *filler_[index(slot)]);
       else if (!planned)
         batch.pins.push_back(slot);
+      if (device_) find_on_device(batch, i, verdict.rows[i]);
     }
   }
 
@@ -95,6 +102,7 @@ RowStore::Order RowStore::place(Minibatch& batch, const Verdict& verdict, const 
 
   // 2. What leaves makes room for what comes.
   remove(verdict.evicted);
+  lower(verdict.lowered);
 
   // 3. What must be fetched, and what of it stays.
   std::vector<const std::byte*> at;
@@ -117,6 +125,7 @@ RowStore::Order RowStore::place(Minibatch& batch, const Verdict& verdict, const 
   }
   for (std::size_t k = 0; k < verdict.replaced.size(); ++k)
     want(verdict.replaced[k], at[verdict.misses + k], *order.staged);
+  for (const RowKey row : verdict.raised) device_->raise(row);
   if (serves_later) staged_.emplace_back(batch.seq, order.staged);
   return order;
 }
@@ -126,13 +135,29 @@ RowStore::Order RowStore::replace(Minibatch& batch, std::span<const std::size_t>
   for (const std::size_t row : rows) ids.push_back(batch.ids[row]);
   std::vector<const std::byte*> at;
   Order order = lay_out(ids, at);
-  for (std::size_t k = 0; k < rows.size(); ++k) batch.where[rows[k]] = at[k];
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    batch.where[rows[k]] = at[k];
+    if (device_) batch.on_device[rows[k]] = nullptr;
+  }
   if (order.staged) batch.holds.push_back(order.staged);
   return order;
 }
 
+void RowStore::find_on_device(Minibatch& batch, std::size_t i, RowKey row) {
+  batch.on_device[i] = batch.seq != 0 ? device_->use(row, batch.seq) : device_->pin(row);
+  if (batch.on_device[i] == nullptr) return;
+  ++batch.hits_on_device;
+  if (batch.seq == 0) batch.device_pins.push_back(device_->slot_of(row));
+}
+
 void RowStore::remove(std::span<const RowKey> rows) {
+  lower(rows);
   for (const RowKey row : rows) buffer_.remove(row);
+}
+
+void RowStore::lower(std::span<const RowKey> rows) {
+  if (device_)
+    for (const RowKey row : rows) device_->lower(row);
 }
 
 void RowStore::arrived(Staged& staged) {
@@ -147,7 +172,7 @@ void RowStore::failed(const Staged& staged, Ledger& ledger) {
     if (ledger.cached(row)) {
       const SlotId slot = buffer_.slot_of(row);
       if (!buffer_.is_filling(slot) || filler_[index(slot)] != &staged) continue;
-      buffer_.remove(row);
+      remove({&row, 1});
       ledger.invalidate(id);
     } else if (ledger.staged(row) && staged_place_[row].in == &staged) {
       ledger.invalidate(id);
@@ -175,12 +200,14 @@ void RowStore::fill(Seq released) {
 void RowStore::unpin(Minibatch& batch) {
   for (const SlotId slot : batch.pins) buffer_.unpin(slot);
   batch.pins.clear();
+  for (const DeviceRows::Slot slot : batch.device_pins) device_->unpin(slot);
+  batch.device_pins.clear();
   batch.holds.clear();
 }
 
 std::size_t RowStore::overhead_bytes() const {
   return buffer_.overhead_bytes() + filler_.capacity() * sizeof(Staged*) +
-         staged_place_.capacity() * sizeof(Place);
+         staged_place_.capacity() * sizeof(Place) + (device_ ? device_->overhead_bytes() : 0);
 }
 
 }  // namespace rudder

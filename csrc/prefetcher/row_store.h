@@ -18,6 +18,7 @@
 #include "fetch/fetch_engine.h"
 #include "ledger/ledger.h"
 #include "memory/slab_pool.h"
+#include "prefetcher/device_rows.h"
 #include "prefetcher/minibatch.h"
 #include "prefetcher/staged.h"
 
@@ -32,10 +33,12 @@ class RowStore {
     std::vector<Gather> gathers;  // one per partition
   };
 
+  // gpu: that reads the rows, null where none does.
   RowStore(const PartMap& parts, TableId table, std::size_t slots, std::size_t row_bytes,
-           Arena::Options arena);
+           const std::shared_ptr<cuda::Device>& gpu);
 
-  // Fills in batch.ids, where, holds and pins as the verdict says, and returns what must be fetched for it.
+  // Fills in batch.ids, where, on_device, holds and pins as the verdict says, and returns what must be
+  // fetched for it.
   Order place(Minibatch& batch, const Verdict& verdict, const Ledger& ledger);
   // Gives these distinct rows of a placed minibatch a new staging place, to be fetched again.
   Order replace(Minibatch& batch, std::span<const std::size_t> rows);
@@ -43,8 +46,16 @@ class RowStore {
   // The buffer holds at most this many rows from now on; the memory beyond goes back to the system as readers
   // leave it.
   void set_capacity(std::size_t rows) { buffer_.set_limit(rows); }
-  // Frees the slots of rows that left the buffer.
+  // Frees the slots of rows that left the buffer, also on the device.
   void remove(std::span<const RowKey> rows);
+  // Room for this many rows on the device from now on; returns for how many there is memory. REQUIRES a GPU.
+  std::size_t set_device_rows(std::size_t rows) { return device_->set_limit(rows); }
+  // These rows left the device tier.
+  void lower(std::span<const RowKey> rows);
+  // Moves rows up to the device, as far as they can go now.
+  void advance(Seq released, ThreadPool& pool) {
+    if (device_) device_->advance(released, buffer_, pool);
+  }
   // The rows of a fetch are here.
   void arrived(Staged& staged);
   // They will never be: whatever the ledger counts on of them is taken back.
@@ -56,6 +67,8 @@ class RowStore {
   void unpin(Minibatch& batch);
 
   const FeatureBuffer& buffer() const { return buffer_; }
+  std::size_t device_rows() const { return device_ ? device_->limit() : 0; }
+  std::size_t device_bytes() const { return device_ ? device_->bytes() : 0; }
   // Memory beside the rows of buffer and staging.
   std::size_t overhead_bytes() const;
   std::size_t staging_bytes() const { return slabs_->bytes_in_use(); }
@@ -70,13 +83,15 @@ class RowStore {
   static std::size_t index(SlotId slot) { return static_cast<std::size_t>(value(slot)); }
   static void hold(Minibatch& batch, Staged& staged);
   void want(RowKey row, const std::byte* from, Staged& staged);
+  void find_on_device(Minibatch& batch, std::size_t i, RowKey row);
   // Lays out `ids` in a fresh slab, partition by partition; at[k] is where ids[k] will be.
   Order lay_out(std::span<const NodeId> ids, std::vector<const std::byte*>& at);
 
   const PartMap& parts_;
   const TableId table_;
   FeatureBuffer buffer_;
-  std::shared_ptr<SlabPool> slabs_ = SlabPool::make();
+  std::unique_ptr<DeviceRows> device_;  // null without a GPU
+  std::shared_ptr<SlabPool> slabs_;
   std::vector<Staged*> filler_;      // by slot; valid while the slot is filling
   std::vector<Place> staged_place_;  // by key; valid while the ledger calls the row staged
   std::vector<StagedPtr> filling_;   // arrived, with rows that wait for their slot's readers

@@ -8,6 +8,7 @@ transports          the near side of each transport
 measure             rounds, interleaved; every byte compared
 session, client     all of it against given peers, in a process of its own
 crowd               several clients of one server at once
+gpu                 gathers into GPU memory, beside copies and index_select
 run                 processes for the one-machine forms
 table, plot         for people
 """

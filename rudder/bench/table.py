@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rudder.bench.gpu import GpuResult
 from rudder.bench.result import CrowdResult, FetchResult
 
 if TYPE_CHECKING:
@@ -64,12 +65,33 @@ def of_crowds(crowds: Sequence[CrowdResult]) -> Table:
     return table
 
 
+def of_gpu(results: Sequence[GpuResult]) -> Table:
+    """One line for each way to get a batch of some shape onto the GPU."""
+    table = _table("rows from", "row", "rows", "ms", "GB/s", "/ copy", "/ index_select", "")
+    shape = None
+    for each in results:
+        if shape not in (None, (each.row_bytes, each.rows)):
+            table.add_section()
+        shape = (each.row_bytes, each.rows)
+        table.add_row(
+            each.subject,
+            _size(each.row_bytes),
+            f"{each.rows:,}",
+            f"{each.milliseconds:.3f}",
+            f"{each.gigabytes_per_second:.1f}",
+            _ratio(each.ratio_to_copy),
+            _ratio(each.speedup),
+            _verdict(each.verified),
+        )
+    return table
+
+
 def _table(*headings: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for heading in headings:
-        text = heading in ("transport", "link", "")
+        text = heading in ("transport", "link", "rows from", "")
         table.add_column(heading, justify="left" if text else "right", no_wrap=True)
     return table
 

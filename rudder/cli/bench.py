@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     group.command(name="fetch", short_help="Latency and throughput of fetching rows, by every transport.")(
         fetch
     )
+    group.command(name="gpu", short_help="Gathering rows into GPU memory, from every kind of memory.")(gpu)
     group.command(name="agent", short_help="How well controllers decide, and how fast a model does.")(agent)
     app.add_typer(group, short_help="Measure how fast rows are fetched, and how well controllers decide.")
 
@@ -137,6 +138,46 @@ def fetch(
     show(found, [shown], json_file, report.notes)
     if not report.verified:
         typer.echo("rudder: bytes differ from what was stored: do not trust this transport here", err=True)
+        raise typer.Exit(1)
+
+
+def gpu(
+    row_bytes: Annotated[str, typer.Option(help="Sizes of a row: 512,4KiB.")] = "64,512,1KiB,4KiB",
+    rows: Annotated[str, typer.Option(help="Rows of a batch.")] = "10000,100000",
+    table_bytes: Annotated[str, typer.Option(help="Of the table, for each size of row.")] = "1GiB",
+    repeats: Annotated[int, typer.Option(help="Turns of everything, each with other rows.")] = 21,
+    threads: Annotated[int, typer.Option(help="CPU threads, of Rudder and of torch.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the tables, and of what is asked for.")] = 1,
+    device: Annotated[str, typer.Option(help="The GPU: cuda, cuda:1.")] = "cuda",
+    json_file: Annotated[
+        Optional[str],
+        typer.Option("--json", metavar="FILE", help="Write all numbers to this file; - for stdout, alone."),
+    ] = None,
+) -> None:
+    """Gather random rows into GPU memory: from device memory, pinned memory, memory that is not, and a mix.
+
+    Beside them, in the same run: a copy within the device and one to it, which bound the gathers, torch's
+    index_select with .to("cuda"), and a whole batch through a prefetcher. Times are medians, by the GPU's
+    events; every byte is checked: the command ends with 1 where one differs.
+    """
+    from rudder.bench import table
+    from rudder.bench.gpu import EventTimer, GpuSettings, measure
+    from rudder.bench.settings import parse_counts, parse_sizes
+    from rudder.gpu import open_gpu
+
+    settings = GpuSettings(
+        row_bytes=parse_sizes(row_bytes, "--row-bytes"),
+        rows=parse_counts(rows, "--rows"),
+        table_bytes=parse_sizes(table_bytes, "--table-bytes")[0],
+        repeats=repeats,
+        threads=threads,
+        seed=seed,
+    )
+    chosen = open_gpu(device)
+    results = measure(chosen, EventTimer(), settings, _tell)
+    show([each.as_json() for each in results], [table.of_gpu(results)], json_file, [f"on {chosen.name}"])
+    if not all(each.verified for each in results):
+        typer.echo("rudder: bytes differ from what was stored: do not trust this GPU path here", err=True)
         raise typer.Exit(1)
 
 

@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-import dgl
-import torch
 from dgl.distributed import DistDataLoader, DistTensor
 
 from rudder.config import Capacity
 from rudder.integrations import dgl_rpc
 from rudder.integrations.dgl_at import At, ids_at
-from rudder.integrations.dgl_blocks import Packer, Unpacker
+from rudder.integrations.dgl_blocks import Packer
+from rudder.integrations.dgl_device import DglFeed, WithIds
 from rudder.integrations.dgl_feature import AttachedTensor
 from rudder.integrations.dgl_tables import DistTensorSource, find_tensor
 from rudder.loader import PrefetchLoader
@@ -52,7 +51,9 @@ def attach(
                  names.
     pin_memory:  return pinned tensors, for asynchronous copies to a GPU.
     options:     fields of `rudder.Options` (policy, policy_settings, prior, plan, controller, deadline,
-                 verify, metrics_dir ...).
+                 verify, metrics_dir ...). With device="cuda" rows are tensors on that GPU, gathered there in
+                 one launch on torch's present stream; ``feats[ids]`` then waits for the GPU only where
+                 ``ids`` are a tensor on it that no loader of Rudder's handed over.
 
     Call it on every trainer, after DGL is initialised; trainers need not do it at the same time. Raises
     ConfigError, ArenaError, TransportError.
@@ -80,7 +81,8 @@ def prefetch(
     DistNodeDataLoader, DistEdgeDataLoader and any iterable of tuples that starts anew at each ``iter()``.
 
     window:        buffers of remote requests to sample ahead; by default as each tensor's plan says.
-    device:        move tensors and graphs there when they are yielded.
+    device:        yield tensors and graphs there. Where ``feats`` were attached with device="cuda", blocks
+                   and rows of the next minibatch are on their way to the GPU while you work on this one.
     epochs:        how many epochs there will be, so that none is sampled ahead in vain.
     waiting_bytes: bound on the sampled minibatches that wait.
     """
@@ -91,36 +93,20 @@ def prefetch(
     def prepare(minibatch: Any) -> Prepared:
         packer = Packer()
         packed = packer.pack(minibatch)
-        ids = [[packer.tensor(part).as_array() for part in feat.ids_of(minibatch)] for feat in feats]
-        return Prepared(packed, packer.nbytes, ids)
-
-    def unpack(packed: Any) -> Any:
-        minibatch = Unpacker().unpack(packed)
-        return minibatch if device is None else _to(minibatch, device)
+        parts = [[packer.tensor(part) for part in feat.ids_of(minibatch)] for feat in feats]
+        ids = [[part.as_array() for part in each] for each in parts]
+        return Prepared(WithIds(packed, parts), packer.nbytes, ids)
 
     return PrefetchLoader(
         loader,
         [feat.prefetcher for feat in feats],
         prepare,
-        unpack=unpack,
+        maker=DglFeed(feats, device),
         waiting_bytes=waiting_bytes,
         epochs=epochs,
         abandon=_drain_samplers,
         length=_length,
     )
-
-
-def _to(value: Any, device: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dgl.DGLGraph):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _to(each, device) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        moved = [_to(each, device) for each in value]
-        return type(value)._make(moved) if hasattr(value, "_make") else type(value)(moved)
-    return value
 
 
 def _length(loader: Any) -> int:

@@ -115,26 +115,79 @@ class Packer:
 
 
 class Unpacker:
-    """Restores one minibatch; tensors that were shared are shared again. Not thread-safe."""
+    """Restores one minibatch; tensors that were shared are shared again. Not thread-safe.
 
-    def __init__(self) -> None:
-        """Nothing restored yet."""
+    On a GPU it is put together there: what crosses the bus is the compact form, out of pinned memory, and
+    nothing waits for the GPU.
+    """
+
+    def __init__(self, place: Any | None = None) -> None:
+        """``place``: the torch device to restore to; None: main memory."""
+        self._place = torch.device("cpu" if place is None else place)
+        #: Put together there, from what is uploaded.
+        self.on_gpu = self._place.type != "cpu"
         self._made: dict[int, torch.Tensor] = {}
+        #: All tensors that were made, also those inside of graphs.
+        self.tensors: list[torch.Tensor] = []
 
     def unpack(self, packed: Any) -> Any:
         """What was packed."""
         if isinstance(packed, PackedTensor):
-            made = self._made.get(id(packed))
-            if made is None:
-                made = self._made[id(packed)] = packed.restore()
-            return made
+            return self.tensor(packed)
         if isinstance(packed, PackedGraph):
             return packed.restore(self)
         if isinstance(packed, _PackedDict):
             return {key: self.unpack(each) for key, each in packed.values.items()}
         if isinstance(packed, _PackedSequence):
             return packed.make([self.unpack(each) for each in packed.values])
+        if isinstance(packed, torch.Tensor):  # on another device, or sparse: it waited as it was
+            return packed.to(self._place) if self.on_gpu else packed
+        if isinstance(packed, dgl.DGLGraph):
+            return packed.to(self._place) if self.on_gpu else packed
         return packed
+
+    def tensor(self, packed: PackedTensor) -> torch.Tensor:
+        """The tensor that was packed."""
+        made = self._made.get(id(packed))
+        if made is None:
+            made = self._made[id(packed)] = self.keep(packed.restore(self))
+        return made
+
+    def has(self, packed: PackedTensor) -> bool:
+        """Was this tensor in what was unpacked?"""
+        return id(packed) in self._made
+
+    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Counts a tensor among those that were made."""
+        self.tensors.append(tensor)
+        return tensor
+
+    def upload(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of main memory at the place; queued, where that is a GPU."""
+        if not self.on_gpu:
+            return tensor
+        return tensor.pin_memory().to(self._place, non_blocking=True)
+
+    def widen(self, array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
+        """Integers of any size as a tensor of that type at the place, in memory of its own."""
+        if not self.on_gpu:
+            return torch.from_numpy(array.astype(_numpy_type(dtype), order="C", copy=True))
+        # torch has no wide unsigned types on GPUs: their bits go as signed ones, and lose the sign there.
+        signed = np.dtype(f"i{array.dtype.itemsize}") if array.dtype.itemsize > 1 else array.dtype
+        there = self.upload(torch.from_numpy(np.ascontiguousarray(array).view(signed)))
+        if array.dtype == signed:
+            return there.to(dtype)
+        return (there.to(torch.int64) & int(np.iinfo(array.dtype).max)).to(dtype)
+
+    def expand(self, runs: Runs, length: int, dtype: torch.dtype) -> torch.Tensor:
+        """The array that the runs stand for, ``length`` long, at the place."""
+        if not self.on_gpu:
+            return torch.from_numpy(runs.expand(_numpy_type(dtype)))
+        values = self.widen(runs.values, dtype)
+        if runs.lengths is None:
+            return values
+        # With the size given, the GPU is not asked for it.
+        return torch.repeat_interleave(values, self.widen(runs.lengths, torch.int64), output_size=length)
 
 
 class PackedTensor:
@@ -184,13 +237,13 @@ class PackedTensor:
             and np.array_equal(own[:length], array)
         )
 
-    def restore(self) -> torch.Tensor:
+    def restore(self, unpacker: Unpacker) -> torch.Tensor:
         """A tensor of the original type; memory of its own, unless it was kept as it is."""
         if self._tensor is not None:
-            return self._tensor
+            return unpacker.upload(self._tensor)
         if self.as_array().size == 0:
-            return torch.empty(self.as_array().shape, dtype=self._dtype)
-        return torch.from_numpy(self.as_array().astype(_numpy_type(self._dtype), order="C", copy=True))
+            return unpacker.upload(torch.empty(self.as_array().shape, dtype=self._dtype))
+        return unpacker.widen(self.as_array(), self._dtype)
 
 
 @dataclass
@@ -210,6 +263,7 @@ class PackedGraph:
     def restore(self, unpacker: Unpacker) -> Any:
         """The graph, with the attributes of the original."""
         relations = []
+        ids = torch.int32 if self.idtype == np.int32 else torch.int64
         for edges in self.edges:
             source, target = edges.types
             relations.append(
@@ -217,8 +271,8 @@ class PackedGraph:
                     1 if source == target else 2,
                     self.nodes[source],
                     self.nodes[target],
-                    torch.from_numpy(edges.sources.astype(self.idtype)),
-                    torch.from_numpy(edges.runs.expand(self.idtype)),
+                    unpacker.keep(unpacker.widen(edges.sources, ids)),
+                    unpacker.keep(unpacker.expand(edges.runs, len(edges.sources), ids)),
                     self.formats,
                 )
             )

@@ -10,6 +10,7 @@ import torch
 from dgl.distributed import DistTensor
 
 from rudder.errors import ConfigError, IdError
+from rudder.integrations.dgl_device import KnownIds
 from rudder.integrations.dgl_tables import DistTensorSource, as_bytes
 from rudder.integrations.dgl_writes import wait_for_writes
 from rudder.metrics import IntervalMetrics
@@ -41,14 +42,22 @@ class AttachedTensor:
         self._pin = pin_memory
         #: The parts of ids that a minibatch will ask of this tensor.
         self.ids_of = ids_of
+        #: The ids in tensors on the GPU that a loader handed over.
+        self.known_ids = KnownIds()
         #: The engine underneath.
         self.prefetcher = Prefetcher(source, options)
 
     # -- as a DistTensor
 
     def __getitem__(self, index: Any) -> torch.Tensor:
-        """The rows of ``index`` in its order, as a new tensor. Raises IdError, TransportError."""
+        """The rows of ``index`` in its order, as a new tensor; on the GPU where it was attached with one.
+
+        Raises IdError, TransportError, DeviceError.
+        """
         ids = self._ids(index)
+        if self.prefetcher.gpu is not None:
+            on_device: torch.Tensor = self.prefetcher.rows_on_device(ids)
+            return on_device
         out = torch.empty((len(ids), *self.shape[1:]), dtype=self.dtype, pin_memory=self._pin)
         if len(ids):
             self.prefetcher.read_into(ids, as_bytes(out))
@@ -149,9 +158,11 @@ class AttachedTensor:
 
     def _ids(self, index: Any) -> Ids:
         if isinstance(index, torch.Tensor):
-            return as_ids(
-                index.detach().cpu().numpy() if index.dim() else index.reshape(1).numpy(), len(self)
-            )
+            known = self.known_ids.of(index)
+            if known is not None:
+                return as_ids(known, len(self))
+            flat = index.detach() if index.dim() else index.detach().reshape(1)
+            return as_ids(flat.cpu().numpy(), len(self))
         if isinstance(index, slice):
             if index.step not in (None, 1):
                 raise IdError(f"slices of a step other than 1 are not supported: {index}")

@@ -56,6 +56,8 @@ def test_any_other_text_is_refused(text: str) -> None:
         "v1 w=4 d=02 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100",
         "v1 w=17 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100",
         "v1 w=4 d=2 m=100 s=100 p=best h=0 b=0 i=32 r=1 f=100",
+        "v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100 g=0",
+        "v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100 g=7",
     ],
 )
 def test_near_misses_are_refused(text: str) -> None:
@@ -74,6 +76,7 @@ def test_near_misses_are_refused(text: str) -> None:
         {"depth": 2.5},
         {"depth": True},
         {"buffer_share": 5},
+        {"device_share": 101},
         {"interval": 5},
         {"half_life": -1},
         {"prior": "best"},
@@ -95,3 +98,4 @@ def test_but_brings_numbers_to_the_nearest_allowed_value() -> None:
 
 def test_the_default_text_is_stable() -> None:
     assert str(Plan()) == "v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100"
+    assert str(Plan(device_share=50)) == "v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100 g=50"

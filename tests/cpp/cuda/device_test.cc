@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "cuda/probe.h"
 #include "cuda/simulated.h"
 #include "memory/arena.h"
 
@@ -163,18 +164,41 @@ TEST_F(DeviceTest, NoMemoryLeftIsSaid) {
   }
 }
 
+TEST_F(DeviceTest, AProbeGathersTheSameRowsFromEveryTier) {
+  const auto table = random_bytes(kRows * kWidth, 8);
+  GatherProbe probe(device_, table.data(), kRows, kWidth, 2);
+  std::mt19937 random(9);
+  std::vector<std::int64_t> ids(100);
+  for (auto& id : ids) id = random() % kRows;
+  using Tier = GatherProbe::Tier;
+  for (const Tier tier : {Tier::kDevice, Tier::kPinned, Tier::kPageable, Tier::kMixed})
+    for (const bool by_number : {false, true}) {
+      if (by_number && tier != Tier::kDevice && tier != Tier::kPinned) continue;
+      std::vector<std::byte> out(ids.size() * kWidth);
+      if (by_number) {
+        probe.list(ids, tier == Tier::kPinned);
+        probe.gather_listed(tier, out.data(), nullptr);
+      } else {
+        probe.gather(tier, ids, out.data(), nullptr);
+      }
+      gpu_->run();
+      for (std::size_t i = 0; i < ids.size(); ++i)
+        ASSERT_TRUE(same(out.data() + i * kWidth, table.data() + static_cast<std::size_t>(ids[i]) * kWidth));
+    }
+}
+
 // The simulated GPU must find what a real one would: else the tests above show nothing.
 TEST_F(DeviceTest, TheSimulatedGpuRefusesMemoryThatItCannotReach) {
   const auto pageable = random_bytes(kWidth, 7);
-  auto* list = static_cast<std::uint64_t*>(gpu_->host_allocate(sizeof(std::uint64_t)));
-  list[0] = reinterpret_cast<std::uint64_t>(pageable.data());
+  auto** list = static_cast<const std::byte**>(gpu_->host_allocate(sizeof(std::byte*)));
+  list[0] = pageable.data();
   std::vector<std::byte> out(kWidth);
   gpu_->copy_rows({.rows = 1, .row_bytes = kWidth, .index = list, .out = out.data()}, nullptr);
   gpu_->run();
   const Event event = gpu_->make_event();
   EXPECT_THROW(gpu_->done(event), Error);
   gpu_->destroy_event(event);
-  gpu_->host_free(list);
+  gpu_->host_free(static_cast<void*>(list));
 }
 
 }  // namespace

@@ -55,11 +55,12 @@ TEST(RowCopy, RowsOfAnySizeAndAlignmentFromManyPlaces) {
     Rows near(50, width, random() % 16 / step * step, random),
         far(50, width, random() % 16 / step * step, random);
     Rows out(n + 1, width, random() % 16 / step * step, random);
-    std::vector<std::uint64_t> from(n), to(n);
+    std::vector<const std::byte*> from(n);
+    std::vector<std::byte*> to(n);
     std::uint64_t bits = width | reinterpret_cast<std::uint64_t>(out.row(0));
     for (std::size_t i = 0; i < n; ++i) {
-      from[i] = reinterpret_cast<std::uint64_t>((random() % 2 == 0 ? near : far).row(random() % 50));
-      bits |= from[i];
+      from[i] = (random() % 2 == 0 ? near : far).row(random() % 50);
+      bits |= reinterpret_cast<std::uint64_t>(from[i]);
     }
     const std::vector<std::byte> beyond(out.row(n), out.row(n) + width);
     RowCopies job{.rows = n, .row_bytes = width, .index = from.data(), .out = out.row(0)};
@@ -67,7 +68,7 @@ TEST(RowCopy, RowsOfAnySizeAndAlignmentFromManyPlaces) {
     ASSERT_EQ(width % job.vector, 0u);
     run(job, random);
     for (std::size_t i = 0; i < n; ++i)
-      ASSERT_EQ(std::memcmp(out.row(i), reinterpret_cast<const void*>(from[i]), width), 0) << "seed " << seed;
+      ASSERT_EQ(std::memcmp(out.row(i), from[i], width), 0) << "seed " << seed;
     ASSERT_EQ(std::memcmp(out.row(n), beyond.data(), width), 0) << "written beyond the batch, seed " << seed;
 
     // The same rows, each to a place of its own.
@@ -76,8 +77,8 @@ TEST(RowCopy, RowsOfAnySizeAndAlignmentFromManyPlaces) {
     std::shuffle(places.begin(), places.end(), random);
     Rows scattered(n + 1, width, 0, random);
     for (std::size_t i = 0; i < n; ++i) {
-      to[i] = reinterpret_cast<std::uint64_t>(scattered.row(places[i]));
-      bits |= to[i];
+      to[i] = scattered.row(places[i]);
+      bits |= reinterpret_cast<std::uint64_t>(to[i]);
     }
     job.to = to.data();
     job.out = nullptr;

@@ -179,3 +179,42 @@ def test_edge_loaders_with_negative_samples(graph: Any) -> None:
         batches += 1
     assert batches == 4
     feats.close()
+
+
+def test_rows_and_blocks_on_a_gpu(graph: Any, simulated: Any) -> None:
+    gpu, runtime = simulated("manual")
+    users, weights = attach(graph, "x_float32", device=gpu), attach(graph, "w", device=gpu)
+    items = attach(graph, "y_int64")  # stays in main memory
+    stock = graph.nodes["user"].data["x_float32"]
+    sampler = dgl.dataloading.NeighborSampler([3, 4])
+    loader = dgl.dataloading.DistNodeDataLoader(graph, {"user": torch.arange(90)}, sampler, batch_size=20)
+    batches = 0
+    with rudder.prefetch(loader, users, weights, items, device="cpu") as ahead:
+        for inputs, _, blocks in ahead:
+            runtime.run()
+            launches = runtime.launches
+            got = users[inputs["user"]]
+            assert torch.equal(got, stock[inputs["user"]])
+            for block in blocks:
+                if RATES in block.canonical_etypes:
+                    edges = block.edges[RATES].data[dgl.EID]
+                    assert torch.equal(weights[edges], graph.edges["rates"].data["w"][edges])
+            assert runtime.launches == launches  # gathered before it was asked for
+            assert torch.equal(items[inputs["item"]], graph.nodes["item"].data["y_int64"][inputs["item"]])
+            batches += 1
+    assert batches == 5
+    assert runtime.waits == 0
+    for feats in (users, weights, items):
+        feats.close()
+
+
+def test_ids_that_were_handed_over_are_not_asked_of_the_gpu(graph: Any) -> None:
+    from rudder.integrations.dgl_device import KnownIds
+
+    known, tensor, other = KnownIds(), torch.arange(5), torch.arange(5)
+    ids = np.arange(5)
+    known.add(tensor, ids)
+    assert known.of(tensor) is ids
+    assert known.of(other) is None
+    tensor += 1
+    assert known.of(tensor) is None  # it holds other ids now

@@ -25,6 +25,21 @@ def round_trip(value: Any) -> Any:
     return Unpacker().unpack(Packer().pack(value))
 
 
+class AsOnAGpu(Unpacker):
+    """Puts minibatches together as it does on a GPU, in main memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_gpu = True
+
+    def upload(self, tensor: Any) -> Any:
+        assert tensor.dtype not in UNSIGNED  # which torch cannot compute with
+        return tensor.clone()
+
+
+UNSIGNED = [getattr(torch, name) for name in ("uint16", "uint32", "uint64") if hasattr(torch, name)]
+
+
 def assert_same_tensor(one: Any, other: Any) -> None:
     assert one.dtype == other.dtype
     assert one.shape == other.shape
@@ -97,6 +112,9 @@ def blocks(draw: st.DrawFn) -> Any:
 @given(blocks())
 def test_blocks_round_trip(block: Any) -> None:
     assert_same_graph(block, round_trip(block))
+    on_gpu = AsOnAGpu()
+    assert_same_graph(block, on_gpu.unpack(Packer().pack(block)))
+    assert len(on_gpu.tensors) >= 2 * len(block.canonical_etypes)  # of graphs, too
 
 
 @settings(deadline=None)
@@ -107,6 +125,7 @@ def test_blocks_round_trip(block: Any) -> None:
 def test_integer_tensors_round_trip(values: list[int], dtype: Any) -> None:
     tensor = torch.tensor(values, dtype=torch.int64).to(dtype)
     assert_same_tensor(tensor, round_trip(tensor))
+    assert_same_tensor(tensor, AsOnAGpu().unpack(Packer().pack(tensor)))
 
 
 @given(st.lists(st.integers(0, 5), max_size=60))

@@ -1,0 +1,84 @@
+#include "cuda/probe.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "common/error.h"
+
+namespace rudder::cuda {
+
+GatherProbe::GatherProbe(std::shared_ptr<Device> device, const std::byte* rows, std::size_t count,
+                         std::size_t row_bytes, std::size_t threads)
+    : device_(std::move(device)),
+      pageable_(rows),
+      row_bytes_(row_bytes),
+      pinned_(count * row_bytes, {.pinner = device_}),
+      pool_(threads) {
+  if (!pinned_.pinned())
+    throw Error(ErrorCode::kConfig, "the table cannot be pinned: " + pinned_.pin_refusal());
+  std::memcpy(pinned_.data(), rows, count * row_bytes);
+  on_device_ = device_->allocate(count * row_bytes);
+  if (on_device_ == nullptr)
+    throw Error(ErrorCode::kOutOfMemory, "the GPU has no " + std::to_string(count * row_bytes) +
+                                             " bytes left for the table: name a smaller one");
+  upload(on_device_, pinned_.data(), count * row_bytes);
+}
+
+GatherProbe::~GatherProbe() {
+  if (listed_ != nullptr) device_->free(listed_);
+  device_->free(on_device_);
+}
+
+void GatherProbe::upload(std::byte* to, const std::byte* pinned, std::size_t bytes) {
+  Runtime& runtime = device_->runtime();
+  Copy copied(device_->shared_runtime(), runtime.make_event());
+  runtime.copy(to, pinned, bytes, nullptr);
+  runtime.record(copied.event(), nullptr);
+  copied.wait();
+}
+
+const std::byte* GatherProbe::row(Tier tier, std::int64_t id) const {
+  if (tier == Tier::kMixed) tier = static_cast<Tier>(id % 3);
+  const std::byte* table = pageable_;
+  if (tier == Tier::kDevice) table = on_device_;
+  if (tier == Tier::kPinned) table = pinned_.data();
+  return table + static_cast<std::size_t>(id) * row_bytes_;
+}
+
+void GatherProbe::gather(Tier tier, std::span<const std::int64_t> ids, std::byte* out, Stream stream) {
+  from_.resize(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) from_[i] = row(tier, ids[i]);
+  device_->gather(from_, row_bytes_, out, stream, pool_);
+}
+
+void GatherProbe::list(std::span<const std::int64_t> ids, bool wide) {
+  const std::size_t bytes = ids.size() * (wide ? sizeof(std::int64_t) : sizeof(std::int32_t));
+  const Arena numbers(bytes, {.huge = false, .pinner = device_});
+  if (wide)
+    std::copy(ids.begin(), ids.end(), reinterpret_cast<std::int64_t*>(numbers.data()));
+  else
+    std::transform(ids.begin(), ids.end(), reinterpret_cast<std::int32_t*>(numbers.data()),
+                   [](std::int64_t id) { return static_cast<std::int32_t>(id); });
+  if (listed_ != nullptr) device_->free(listed_);
+  listed_ = device_->allocate(bytes);
+  if (listed_ == nullptr) throw Error(ErrorCode::kOutOfMemory, "the GPU has no room for a list of rows");
+  listed_rows_ = ids.size();
+  wide_ = wide;
+  upload(listed_, numbers.data(), bytes);
+}
+
+void GatherProbe::gather_listed(Tier tier, std::byte* out, Stream stream) {
+  RowCopies job{.rows = listed_rows_,
+                .row_bytes = row_bytes_,
+                .from = wide_ ? From::kInt64 : From::kInt32,
+                .index = listed_,
+                .table = row(tier, 0),
+                .out = out};
+  job.vector = widest_vector(row_bytes_ | reinterpret_cast<std::uint64_t>(job.table) |
+                             reinterpret_cast<std::uint64_t>(out));
+  device_->runtime().copy_rows(job, stream);
+}
+
+}  // namespace rudder::cuda

@@ -1,0 +1,246 @@
+// The prefetcher with a GPU, over the simulated one: rows on the device bit for bit, however late the GPU is.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cuda/simulated.h"
+#include "prefetcher/fixture.h"
+
+namespace rudder {
+namespace {
+
+using cuda::Simulated;
+using Mode = Simulated::Mode;
+
+class PrefetcherGpuTest : public PrefetcherTest {
+ protected:
+  struct Asked {
+    std::vector<NodeId> ids;
+    std::vector<std::byte> out;
+  };
+  PrefetcherConfig with(const std::shared_ptr<Simulated>& gpu, std::size_t capacity,
+                        std::size_t device_rows) const {
+    PrefetcherConfig settings = config(capacity);
+    settings.gpu = cuda::Device::make(gpu);
+    settings.device_rows = device_rows;
+    settings.depth = 2;
+    settings.threads = 2;
+    return settings;
+  }
+  // A minibatch submitted, taken and gathered on the stream; its rows are there when the GPU is done.
+  static void ask(Prefetcher& prefetcher, Asked& asked, cuda::Stream stream) {
+    const Seq seq = prefetcher.submit(asked.ids, 0);
+    prefetcher.take(seq, kForever);
+    asked.out.resize(asked.ids.size() * kRowBytes);
+    prefetcher.gather(seq, DeviceOut{asked.out.data(), asked.out.size(), stream});
+  }
+  static void read(Prefetcher& prefetcher, Asked& asked, cuda::Stream stream) {
+    asked.out.resize(asked.ids.size() * kRowBytes);
+    prefetcher.read(asked.ids, DeviceOut{asked.out.data(), asked.out.size(), stream});
+  }
+};
+
+TEST_F(PrefetcherGpuTest, RowsAreRightWhateverThePolicyAndHoweverLateTheGpu) {
+  for (const std::string& policy : policy_names())
+    for (const std::uint32_t seed : {1u, 2u, 3u}) {
+      SCOPED_TRACE(policy + " " + std::to_string(seed));
+      std::mt19937 random(seed);
+      const auto gpu = std::make_shared<Simulated>(Mode::kManual, 0, seed);
+      PrefetcherConfig settings = with(gpu, 100 + random() % 400, random() % 200);
+      settings.policy.name = policy;
+      settings.staging_bytes = 32 << 10;
+      Prefetcher prefetcher(settings);
+      const cuda::Stream streams[] = {nullptr, gpu->make_stream()};
+      std::deque<Asked> asked;
+      for (int step = 0; step < 80; ++step) {
+        asked.push_back({random_ids(random), {}});
+        if (random() % 4 == 0)
+          read(prefetcher, asked.back(), streams[random() % 2]);
+        else
+          ask(prefetcher, asked.back(), streams[random() % 2]);
+        if (random() % 10 == 0)
+          prefetcher.steer({.capacity_rows = random() % 100, .device_rows = random() % 120});
+        if (random() % 10 == 0) prefetcher.drop_pending();
+        // Mostly behind by several minibatches, now and then all done.
+        const auto work = random() % 20 == 0 ? 1000 : random() % 8;
+        for (auto left = work; left > 0 && gpu->step(); --left) {
+        }
+      }
+      EXPECT_EQ(gpu->waits(), 0u) << "a step waited for the GPU";
+      gpu->run();
+      for (const Asked& each : asked) ASSERT_TRUE(right(each.ids, each.out));
+      prefetcher.close();
+      gpu->destroy(streams[1]);
+    }
+}
+
+TEST_F(PrefetcherGpuTest, HotRowsComeFromTheDeviceTier) {
+  std::mt19937 random(5);
+  const auto gpu = std::make_shared<Simulated>(Mode::kEager);
+  Prefetcher prefetcher(with(gpu, 600, 300));
+  Asked asked{random_ids(random), {}};
+  for (int step = 0; step < 20; ++step) {
+    ask(prefetcher, asked, nullptr);
+    ASSERT_TRUE(right(asked.ids, asked.out));
+  }
+  prefetcher.steer({});
+  const Counters count = prefetcher.counters();
+  EXPECT_EQ(count.device_rows, 300u);
+  EXPECT_EQ(count.device_bytes, 300 * kRowBytes);
+  // All but the first few times, which find the rows on their way.
+  EXPECT_GT(count.rows_hit_on_device, count.rows_requested / 2);
+  EXPECT_LE(count.rows_hit_on_device, count.rows_hit);
+  // Rows in the tier are the buffer's, which answers the CPU.
+  std::vector<std::byte> out(asked.ids.size() * kRowBytes);
+  prefetcher.read(asked.ids, std::span<std::byte>(out));
+  EXPECT_TRUE(right(asked.ids, out));
+}
+
+TEST_F(PrefetcherGpuTest, TheTierChangesNothingThatMoves) {
+  for (const std::string& policy : policy_names()) {
+    SCOPED_TRACE(policy);
+    std::vector<std::uint64_t> moved;
+    for (const std::size_t rows : {std::size_t{0}, std::size_t{70}}) {
+      std::mt19937 random(6);
+      PrefetcherConfig settings = with(std::make_shared<Simulated>(Mode::kEager), 200, rows);
+      settings.policy.name = policy;
+      Prefetcher prefetcher(settings);
+      for (int step = 0; step < 40; ++step) {
+        Asked asked{random_ids(random), {}};
+        ask(prefetcher, asked, nullptr);
+      }
+      prefetcher.steer({});
+      moved.push_back(prefetcher.counters().rows_moved);
+    }
+    EXPECT_EQ(moved[0], moved[1]);
+  }
+}
+
+TEST_F(PrefetcherGpuTest, DeviceMemoryIsGivenBackWhenAskedFor) {
+  std::mt19937 random(7);
+  const auto gpu = std::make_shared<Simulated>(Mode::kEager);
+  Prefetcher prefetcher(with(gpu, 600, 0));
+  Asked asked{random_ids(random), {}};
+  ask(prefetcher, asked, nullptr);
+  const std::size_t without = gpu->allocated();
+  for (int round = 0; round < 3; ++round) {
+    prefetcher.steer({.device_rows = 500});
+    EXPECT_EQ(gpu->allocated(), without + 500 * kRowBytes);
+    for (int step = 0; step < 6; ++step) ask(prefetcher, asked, nullptr);
+    EXPECT_TRUE(right(asked.ids, asked.out));
+    prefetcher.steer({.device_rows = 0});
+    prefetcher.release(prefetcher.submit({}, 0));  // the readers are gone
+    prefetcher.steer({});
+    EXPECT_EQ(gpu->allocated(), without);
+    EXPECT_EQ(prefetcher.counters().device_rows, 0u);
+  }
+}
+
+TEST_F(PrefetcherGpuTest, ATierThatTheGpuHasNoRoomForIsSmaller) {
+  const auto gpu = std::make_shared<Simulated>(Mode::kEager, 100);
+  const Prefetcher prefetcher(with(gpu, 600, 500));
+  EXPECT_EQ(prefetcher.counters().device_rows, 0u);
+}
+
+TEST_F(PrefetcherGpuTest, ARefusalToPinChangesNoRow) {
+  const auto gpu = std::make_shared<Simulated>(Mode::kManual);
+  gpu->inject({.refuse_pinning = "not today"});
+  Prefetcher prefetcher(with(gpu, 300, 100));
+  EXPECT_EQ(prefetcher.arena().pin_refusal(), "not today");
+  EXPECT_EQ(prefetcher.local_refusal(), "not today");
+  std::mt19937 random(8);
+  std::deque<Asked> asked;
+  for (int step = 0; step < 30; ++step) {
+    asked.push_back({random_ids(random), {}});
+    ask(prefetcher, asked.back(), nullptr);
+    for (auto left = random() % 5; left > 0; --left) gpu->step();
+  }
+  gpu->run();
+  for (const Asked& each : asked) ASSERT_TRUE(right(each.ids, each.out));
+}
+
+TEST_F(PrefetcherGpuTest, AReadOnlyShardIsReadWhereItLies) {
+  const auto gpu = std::make_shared<Simulated>(Mode::kEager);
+  const Prefetcher prefetcher(with(gpu, 300, 0));
+  EXPECT_EQ(prefetcher.local_refusal(), "");
+  EXPECT_EQ(gpu->registered(), 2u);  // the buffer and the shard
+}
+
+TEST_F(PrefetcherGpuTest, AWriteIsSeenByWhateverIsAskedAfterIt) {
+  std::mt19937 random(9);
+  const auto gpu = std::make_shared<Simulated>(Mode::kManual);
+  Prefetcher prefetcher(with(gpu, 400, 200));
+  for (std::uint32_t round = 1; round < 60; ++round) {
+    Asked asked{random_ids(random), {}};
+    ask(prefetcher, asked, nullptr);
+    gpu->run();
+    ASSERT_TRUE(right(asked.ids, asked.out)) << "round " << round;
+    std::vector<NodeId> written;
+    for (std::size_t i = 0; i < asked.ids.size(); i += 7) {
+      written.push_back(asked.ids[i]);
+      write(value(asked.ids[i]), round);
+    }
+    prefetcher.invalidate(written);
+  }
+}
+
+TEST_F(PrefetcherGpuTest, ASamplerATrainerAndAReaderWhileTheGpuRuns) {
+  for (const std::uint32_t seed : {1u, 2u}) {
+    const auto gpu = std::make_shared<Simulated>(Mode::kThread, 0, seed);
+    PrefetcherConfig settings = with(gpu, 300, 150);
+    settings.staging_bytes = 64 << 10;
+    Prefetcher prefetcher(settings);
+    constexpr int kBatches = 150;
+    std::vector<Asked> trained(kBatches), answered(kBatches);
+    std::mt19937 random(seed);
+    for (Asked& each : trained) each.ids = random_ids(random);
+    for (Asked& each : answered) each.ids = random_ids(random, 40);
+    std::thread reader([&] {
+      const cuda::Stream stream = gpu->make_stream();
+      for (Asked& each : answered) read(prefetcher, each, stream);
+      gpu->destroy(stream);
+    });
+    std::thread steerer([&] {
+      std::mt19937 chance(seed + 9);
+      for (int i = 0; i < 30; ++i) prefetcher.steer({.device_rows = chance() % 150});
+    });
+    for (Asked& each : trained) ask(prefetcher, each, nullptr);
+    reader.join();
+    steerer.join();
+    EXPECT_EQ(gpu->waits(), 0u);
+    prefetcher.close();  // waits for the copies
+    for (const Asked& each : trained) ASSERT_TRUE(right(each.ids, each.out));
+    for (const Asked& each : answered) ASSERT_TRUE(right(each.ids, each.out));
+  }
+}
+
+TEST_F(PrefetcherGpuTest, AFailedGpuIsATypedErrorAndAnEndIsReached) {
+  const auto gpu = std::make_shared<Simulated>(Mode::kManual);
+  Prefetcher prefetcher(with(gpu, 300, 0));
+  Asked asked{{NodeId{1}, NodeId{900}}, {}};
+  ask(prefetcher, asked, nullptr);
+  gpu->inject({.fail = "the bus fell off"});
+  expect_code(ErrorCode::kDevice, [&] { read(prefetcher, asked, nullptr); });
+  std::vector<std::byte> out(asked.ids.size() * kRowBytes);
+  prefetcher.read(asked.ids, std::span<std::byte>(out));  // the CPU needs no GPU
+  EXPECT_TRUE(right(asked.ids, out));
+}
+
+TEST_F(PrefetcherGpuTest, WithoutAGpuDeviceMemoryIsATypedError) {
+  Prefetcher prefetcher(config(10));
+  Asked asked{{NodeId{1}}, {}};
+  expect_code(ErrorCode::kConfig, [&] { read(prefetcher, asked, nullptr); });
+  expect_code(ErrorCode::kConfig, [&] { prefetcher.steer({.device_rows = 5}); });
+  PrefetcherConfig settings = config(10);
+  settings.device_rows = 5;
+  expect_code(ErrorCode::kConfig, [&] { const Prefetcher refused(settings); });
+}
+
+}  // namespace
+}  // namespace rudder

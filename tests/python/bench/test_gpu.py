@@ -1,0 +1,79 @@
+"""`rudder bench gpu` over the simulated GPU: every way measured, every byte compared."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from rudder.errors import ConfigError
+
+torch = pytest.importorskip("torch")
+
+from rudder.bench import gpu as bench  # noqa: E402
+
+SETTINGS = bench.GpuSettings(
+    row_bytes=(20, 64), rows=(50, 200), table_bytes=64 << 10, repeats=3, threads=1, seed=2
+)
+
+
+def test_every_way_is_measured_and_right(simulated: Any) -> None:
+    gpu, _ = simulated()
+    told: list[str] = []
+    results = bench.measure(gpu, bench.WallTimer(), SETTINGS, told.append)
+    assert len(told) == 4
+    assert [(each.row_bytes, each.rows) for each in results[::11]] == [
+        (20, 50),
+        (20, 200),
+        (64, 50),
+        (64, 200),
+    ]
+    assert all(each.verified for each in results)
+    for each in results:
+        assert each.milliseconds > 0
+        assert each.gigabytes_per_second == pytest.approx(
+            each.row_bytes * each.rows / each.milliseconds / 1e6
+        )
+    first = {each.subject: each for each in results[:11]}
+    assert first["device"].ratio_to_copy == pytest.approx(
+        first["copy on the device"].milliseconds / first["device"].milliseconds
+    )
+    assert first["mixed"].speedup == pytest.approx(
+        first["index_select + to"].milliseconds / first["mixed"].milliseconds
+    )
+    assert first["mixed"].ratio_to_copy is None
+
+
+def test_a_wrong_byte_is_found(simulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, _ = simulated()
+    right = gpu.bytes_of
+
+    def wrong(rows: Any) -> Any:
+        made = right(rows).copy()
+        made[-1, -1] ^= 1
+        return made
+
+    monkeypatch.setattr(gpu, "bytes_of", wrong)
+    results = bench.measure(gpu, bench.WallTimer(), SETTINGS, lambda words: None)
+    assert not any(each.verified for each in results if each.speedup is not None)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"row_bytes": ()}, {"rows": (0,)}, {"repeats": 0}, {"table_bytes": 100, "row_bytes": (64,)}]
+)
+def test_settings_that_cannot_be_measured_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        bench.GpuSettings(**wrong)
+
+
+def test_without_a_gpu_the_command_says_what_to_do() -> None:
+    pytest.importorskip("typer")
+    code = (
+        "import sys; from rudder import gpu; gpu.why_not = lambda: 'no driver: install one';"
+        "sys.argv = ['rudder', 'bench', 'gpu']; from rudder.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == "rudder: device='cuda' cannot be used: no driver: install one\n"
