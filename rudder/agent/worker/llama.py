@@ -150,11 +150,11 @@ class LlamaModel:
         return scores
 
     def close(self) -> None:
-        """Free everything, and give llama.cpp's words back to stderr: it would call into what is gone."""
-        llama.llama_log_set(llama.llama_log_callback(), ctypes.c_void_p(0))  # NULL
+        """Free everything. llama.cpp's words go to stderr from now on: it would call into what is gone."""
         llama.llama_batch_free(self._batch)
         llama.llama_free(self._context)
         llama.llama_model_free(self._model)
+        llama.llama_log_set(llama.llama_log_callback(), ctypes.c_void_p(0))  # none: to stderr
 
     def _load(self, path: str) -> Any:
         wanted = llama.llama_model_default_params()
