@@ -30,6 +30,19 @@ _ABORTED = 2  # llama_decode's answer
 _TEXTS_KEPT = 4096
 
 
+# What llama.cpp said last, and who hears it. They live as long as the process: llama.cpp keeps the pointer when a
+# model is gone, and would call into nothing at the next load.
+_SAID: deque[str] = deque(maxlen=_LINES_KEPT)
+
+
+def _hear(level: int, text: bytes, _: Any) -> None:
+    if level in (_WARNING, _ERROR, _GOES_ON):
+        _SAID.append(text.decode("utf-8", "replace"))
+
+
+_LISTEN = llama.llama_log_callback(_hear)
+
+
 class LlamaModel:
     """One model and its context. Used by one thread."""
 
@@ -38,12 +51,11 @@ class LlamaModel:
 
         ``context``: most tokens of a prompt with its answer; a model trained on less gets less.
         """
-        self._said: deque[str] = deque(maxlen=_LINES_KEPT)
+        _SAID.clear()
         self._deadline = float("inf")
         self._kept: list[int] = []
         self._texts: dict[str, list[int]] = {}
-        self._listen = llama.llama_log_callback(self._hear)  # kept alive: llama.cpp holds the pointer
-        llama.llama_log_set(self._listen, ctypes.c_void_p(0))
+        llama.llama_log_set(_LISTEN, ctypes.c_void_p(0))
         llama.llama_backend_init()
         self.path = path
         self._model = self._load(path)
@@ -150,11 +162,10 @@ class LlamaModel:
         return scores
 
     def close(self) -> None:
-        """Free everything. llama.cpp's words go to stderr from now on: it would call into what is gone."""
+        """Free everything."""
         llama.llama_batch_free(self._batch)
         llama.llama_free(self._context)
         llama.llama_model_free(self._model)
-        llama.llama_log_set(llama.llama_log_callback(), ctypes.c_void_p(0))  # none: to stderr
 
     def _load(self, path: str) -> Any:
         wanted = llama.llama_model_default_params()
@@ -217,10 +228,6 @@ class LlamaModel:
     def _late(self, _: Any) -> bool:
         return time.monotonic() > self._deadline
 
-    def _hear(self, level: int, text: bytes, _: Any) -> None:
-        if level in (_WARNING, _ERROR, _GOES_ON):
-            self._said.append(text.decode("utf-8", "replace"))
-
     def _reason(self) -> str:
-        lines = [line for line in "".join(self._said).splitlines() if line.strip(" .")]
+        lines = [line for line in "".join(_SAID).splitlines() if line.strip(" .")]
         return "; ".join(lines[-3:]) or "it does not say why"

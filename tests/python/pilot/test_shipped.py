@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,10 @@ HELD_OUT = Path(__file__).with_name("held-out.tsv")
 
 
 @pytest.fixture(scope="module")
-def pilot() -> LlamaDecider:
-    return LlamaDecider(str(PILOT))
+def pilot() -> Iterator[LlamaDecider]:
+    decider = LlamaDecider(str(PILOT))
+    yield decider
+    decider.close()
 
 
 def test_it_answers_held_out_decisions(pilot: LlamaDecider) -> None:
