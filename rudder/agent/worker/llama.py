@@ -30,8 +30,8 @@ _ABORTED = 2  # llama_decode's answer
 _TEXTS_KEPT = 4096
 
 
-# What llama.cpp said last, and who hears it. They live as long as the process: llama.cpp keeps the pointer when
-# a model is gone, and would call into nothing at the next load.
+# What llama.cpp said last, and who hears it. They live as long as the process: llama.cpp keeps the pointer
+# when a model is gone, and would call into nothing at the next load.
 _SAID: deque[str] = deque(maxlen=_LINES_KEPT)
 
 
