@@ -130,13 +130,10 @@ class Planner:
         if plan == self.plan and not self._priors.due(self.plan, plan) and not self._scores:
             self._steering.accept(_without_share(plan))
         else:
-            try:
-                self._apply(plan)
-            except RudderError as error:
-                self._steering.refuse(f"answered a plan that cannot be applied ({plan}): {error}")
+            self._try(plan, "answered a plan that")
         back = self._steering.settle()
         if back is not None:
-            self._apply(back.but(device_share=self._device_share))
+            self._try(back.but(device_share=self._device_share), "falls asleep, and the plan to go back to")
 
     def finish(self, metrics: IntervalMetrics) -> None:
         """The run's last interval is over."""
@@ -151,9 +148,14 @@ class Planner:
 
     def close(self) -> None:
         """Close the controller, where it wants to be."""
-        close = getattr(self._steering.controller, "close", None)
-        if callable(close):
-            close()
+        self._steering.close()
+
+    def _try(self, plan: Plan, which: str) -> None:
+        """Bring it into force, or count it as refused and stay."""
+        try:
+            self._apply(plan)
+        except RudderError as error:
+            self._steering.refuse(f"{which} cannot be applied ({plan}): {error}")
 
     def _apply(self, plan: Plan) -> None:
         assert self._core is not None

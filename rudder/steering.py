@@ -7,6 +7,7 @@ it happens between two steps, and the next one waits for it; so it is measured (
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any, Protocol
 
@@ -73,6 +74,7 @@ class Steering:
         self._memory = Memory()
         self._busy = BusyCores()
         self._report = Report()
+        self._reports = True
         self._notes: Notes | None = None
         self._line: dict[str, Any] = {}
         self._evidence: Evidence | None = None
@@ -163,8 +165,8 @@ class Steering:
         began, evidence = time.perf_counter(), self._evidence
         if not self._watched or evidence is None:
             return None
-        report = self.controller.report() if isinstance(self.controller, Reporting) else Report()
-        counts = self._counts(report)
+        told = self._told()
+        counts, report = self._counts(told), told or self._report
         agent = max(0.0, report.cpu_seconds - self._report.cpu_seconds)
         self._report = report
         gained = self._gained()
@@ -194,6 +196,17 @@ class Steering:
             last = self._memory.previous
             self._notes.decided({"kind": "end", **interval_values(metrics), "effect": effect(last, metrics)})
 
+    def close(self) -> None:
+        """Close the controller, where it wants to be. What that raises is only logged."""
+        try:
+            close = getattr(self.controller, "close", None)
+            if callable(close):
+                close()
+        except Exception as error:
+            _log.warning(
+                "controller %s: its close() raised %s: %s", self._called, type(error).__name__, error
+            )
+
     @property
     def _called(self) -> str:
         return self._name or type(self.controller).__name__
@@ -212,8 +225,32 @@ class Steering:
         self._line |= {"answer": str(answer), "answers": evidence.metrics.interval}
         return plan
 
-    def _counts(self, report: Report) -> dict[str, int]:
-        """Of this step, by the names in `rudder.metrics`."""
+    def _told(self) -> Report | None:
+        """What the controller tells of itself; None where it has no report, or none that can be used."""
+        if not self._reports:
+            return None
+        try:
+            if not isinstance(self.controller, Reporting):
+                return None
+            report = self.controller.report()
+            if not isinstance(report, Report):
+                raise TypeError(f"{report!r} is not a Report")
+            numbers = (report.valid, report.late, report.failed, report.cpu_seconds, report.memory_bytes)
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError(f"{report!r} has a number that is none")
+        except Exception as error:
+            self.refused, self._reports = self.refused + 1, False
+            reason = f"{type(error).__name__}: {error}"
+            _log.warning(
+                "controller %s has no report() that can be used (%s); it is not asked for one again, and the"
+                " plan stays (%s)",
+                *(self._called, reason, self.plan),
+            )
+            return None
+        return report
+
+    def _counts(self, report: Report | None) -> dict[str, int]:
+        """Of this step, by the names in `rudder.metrics`. ``report``: None: `decide` alone tells."""
         line, asked = self._line, self._line["outcome"] != "asleep"
         counts = {
             "made": int(asked),
@@ -222,7 +259,7 @@ class Steering:
             "adopted": int(line["outcome"] == "adopted"),
             "rolled_back": int(line["outcome"] == "rolled back"),
         }
-        if isinstance(self.controller, Reporting):
+        if report is not None:
             last = self._report
             counts |= {"valid": report.valid - last.valid, "late": report.late - last.late}
             counts["made"] = counts["valid"] + counts["late"] + report.failed - last.failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 
 from rudder import ArraySource, Evidence, IntervalMetrics, Options, Plan, PolicySettings, Prefetcher
 from rudder.agent import make_controller
+from rudder.agent.controller import Report
 from rudder.errors import ConfigError
 from rudder.frequency import FrequencyPrior
+from rudder.steering import Steering
 
 
 class Scripted:
@@ -57,6 +60,58 @@ def test_an_unusable_answer_keeps_the_last_good_plan(answer: Any, caplog: pytest
         assert table.metrics().refused_decisions == 2
     assert len(caplog.records) == 1
     assert "last good plan stays" in caplog.text
+
+
+class Reports(Scripted):
+    """Tells of itself what it was given, raising exceptions."""
+
+    def __init__(self, told: Any, *answers: Any) -> None:
+        super().__init__(*answers)
+        self.told, self.asked, self.closed = told, 0, 0
+
+    def report(self) -> Any:
+        self.asked += 1
+        if isinstance(self.told, Exception):
+            raise self.told
+        return self.told
+
+    def close(self) -> None:
+        self.closed += 1
+        raise OSError("no such socket")
+
+
+@pytest.mark.parametrize(
+    "told", [RuntimeError("no idea"), {"valid": 1}, None, Report(valid="1"), Report(cpu_seconds=math.nan)]
+)
+def test_a_report_that_cannot_be_used_is_asked_for_once(told: Any, caplog: pytest.LogCaptureFixture) -> None:
+    wanted = Plan(interval=4, depth=3, prior="none")
+    controller = Reports(told, wanted)
+    with caplog.at_level(logging.WARNING, "rudder"), run(controller, 17) as table:
+        assert table.plan == wanted
+        assert (table.metrics().refused_decisions, table.metrics().decisions_adopted) == (1, 1)
+    assert (controller.asked, len(controller.seen), controller.closed) == (1, 4, 1)
+    assert [text.partition(" (")[0] for text in caplog.messages] == [
+        "controller Reports has no report() that can be used",
+        "controller Reports: its close() raised OSError: no such socket",
+    ]
+
+
+def test_a_report_that_is_no_method_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    controller = Scripted()
+    controller.report = {}  # type: ignore[attr-defined]
+    with run(controller, 9) as table:
+        assert table.metrics().refused_decisions == 1
+    assert "not callable" in caplog.text
+
+
+def test_a_plan_to_go_back_to_that_cannot_be_had_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Steering, "settle", lambda self: Plan(prior="vip"))
+    with run(Scripted(), 9) as table:
+        assert table.plan == Plan(interval=4, prior="none")
+        assert table.metrics().refused_decisions == 2
+    assert "the plan to go back to cannot be applied" in caplog.text
 
 
 def test_hit_rate_is_the_intervals_own() -> None:
