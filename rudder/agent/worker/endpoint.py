@@ -88,10 +88,11 @@ class EndpointDecider:
     def _call(self, path: str, body: dict[str, Any] | None, deadline: float) -> Any:
         """The server's JSON answer. Raises AgentError."""
         headers = {"Content-Type": "application/json"}
-        if os.environ.get(ENV_KEY):
-            headers["Authorization"] = f"Bearer {os.environ[ENV_KEY]}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._base + path, data, headers)
+        if os.environ.get(ENV_KEY):
+            # Where the server sends us on, the key is not for.
+            request.add_unredirected_header("Authorization", f"Bearer {os.environ[ENV_KEY]}")
         try:
             with urllib.request.urlopen(request, timeout=_left(deadline)) as response:
                 text = b""

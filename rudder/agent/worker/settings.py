@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from rudder.errors import ConfigError
 CONTEXT = 4096
 #: The model that comes with the package.
 PILOT = Path(__file__).parents[1] / "pilot.gguf"
+# What stands before the host in an address.
+_WITH_USER = re.compile(r"https?://[^/?#]*@")
 
 
 def is_address(model: str) -> bool:
@@ -21,8 +24,18 @@ def is_address(model: str) -> bool:
     return model.startswith(("http://", "https://"))
 
 
+def check_model(model: str) -> None:
+    """Raise ConfigError for an address with a password, which command lines and logs would show."""
+    if is_address(model) and _WITH_USER.match(model):
+        raise ConfigError(
+            "a model's address holds no user and password (http://user:password@host): it is seen on command"
+            " lines and in logs; set RUDDER_AGENT_KEY, which is sent as a bearer token"
+        )
+
+
 def absolute_model(model: str) -> str:
-    """A path that holds in every folder; addresses, and "", stay as they are."""
+    """A path that holds in every folder; addresses, and "", stay as they are. Raises ConfigError."""
+    check_model(model)
     return model if not model or is_address(model) else os.path.abspath(model)
 
 
@@ -46,6 +59,7 @@ class WorkerSettings:
 
     def __post_init__(self) -> None:
         """Check."""
+        check_model(self.model)
         for name, value, least, most in (
             ("context", self.context, 256, 131072),
             ("threads", self.threads, 1, 256),

@@ -15,7 +15,8 @@ import pytest
 from rudder.agent.space import Space
 from rudder.agent.worker.decider import probe
 from rudder.agent.worker.endpoint import ENV_KEY, EndpointDecider, allowed_text, read_plan
-from rudder.errors import AgentError
+from rudder.agent.worker.settings import WorkerSettings, absolute_model
+from rudder.errors import AgentError, ConfigError
 from rudder.plan import Plan
 
 SAME = str(Plan())
@@ -43,6 +44,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.path == "/elsewhere":
+            self.server.seen.append((self.path, None, self.headers["Authorization"]))
+            self.send_error(404)
+            return
         listed = {"/api/tags": {"models": [{"name": "tiny"}]}, "/v1/models": {"data": [{"id": "small"}]}}
         self._send(json.dumps(listed[self.path]).encode())
 
@@ -69,6 +74,10 @@ class Handler(BaseHTTPRequestHandler):
             self._send(b"{}")
         elif server.fault == "error":
             self.send_error(500)
+        elif server.fault == "send on":
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{server.server_port}/elsewhere")
+            self.end_headers()
         elif server.fault == "hang up":
             self.close_connection = True
         else:
@@ -116,6 +125,26 @@ def test_the_key_goes_along(server: Server, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(ENV_KEY, "open")
     EndpointDecider(server.address + "/v1#m", 10.0)
     assert server.seen[-1][2] == "Bearer open"
+
+
+def test_the_key_does_not_go_where_the_server_sends_us(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENV_KEY, "open")
+    decider = EndpointDecider(server.address, 10.0)
+    server.fault = "send on"
+    with pytest.raises(AgentError):
+        decider.decide(ASK)
+    assert [key for _, _, key in server.seen] == ["Bearer open", "Bearer open", None]
+
+
+@pytest.mark.parametrize("address", ["http://me:secret@host:1/v1#m", "https://me@host"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(address: str) -> None:
+    for take in (WorkerSettings, absolute_model):
+        with pytest.raises(ConfigError, match="RUDDER_AGENT_KEY") as caught:
+            take(address)
+        assert "secret" not in str(caught.value)
+    assert absolute_model("http://host/v1#a@b") == "http://host/v1#a@b"
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip", "long", "not json", "no text", "error", "hang up"])
