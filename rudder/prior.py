@@ -51,7 +51,7 @@ class Priors:
             if needs_own_prior(self._policy) and self._local != (0, self._rows):
                 raise ConfigError(
                     f"{self._source.name}: there is no {plan.prior} here, which {self._policy} ranks rows by:"
-                    " partition the graph with `rudder partition`, give an array as prior, or choose another"
+                    " compute it with `rudder prior`, give an array as prior, or choose another"
                     " policy"
                 )
             _log.info("%s: no %s prior here, using %s", self._source.name, plan.prior, _FALLBACK[plan.prior])

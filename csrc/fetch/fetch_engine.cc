@@ -121,17 +121,17 @@ void FetchEngine::progress() {
 
 std::vector<FetchEngine::Attempt> FetchEngine::withdraw(const std::function<bool(const Attempt&)>& which) {
   std::vector<Attempt> taken;
-  std::map<std::shared_ptr<Transport>, std::vector<Ticket>> tickets;
+  std::map<std::shared_ptr<Transport>, std::vector<Ticket>> withdrawn;
   for (auto it = attempts_.begin(); it != attempts_.end();) {
     if (!which(it->second)) {
       ++it;
       continue;
     }
-    tickets[it->second.transport].push_back(it->first);
+    withdrawn[it->second.transport].push_back(it->first);
     taken.push_back(std::move(it->second));
     it = attempts_.erase(it);
   }
-  for (const auto& [transport, late] : tickets) transport->cancel_all(late);
+  for (const auto& [transport, late] : withdrawn) transport->cancel_all(late);
   return taken;
 }
 

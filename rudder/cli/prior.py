@@ -19,7 +19,7 @@ from rudder.launch.place import Place
 from rudder.launch.plan import read_num_parts
 from rudder.launch.start import DEFAULT_MASTER_PORT
 from rudder.partition import PartReport, TrainedWith
-from rudder.partition.job import prior_job
+from rudder.partition.job import REPORT, prior_job
 
 
 def register(app: typer.Typer) -> None:
@@ -62,8 +62,8 @@ def prior(
     found: list[dict[str, Any]] = []
 
     def on_line(line: Line) -> None:
-        if line.stream == "stdout" and line.text.startswith("{"):
-            found.append(json.loads(line.text))
+        if line.stream == "stdout" and line.text.startswith(REPORT):
+            found.append(json.loads(line.text[len(REPORT) :]))
         else:
             print(f"[{line.process}] {line.text}", file=sys.stderr, flush=True)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from rudder.launch.plan import Job
 from rudder.partition.prior import TrainedWith
 
+#: What a process's line begins with that reports on its partition, in JSON; other lines are for people.
+REPORT = "rudder-prior-report "
 _SCRIPT = str(Path(__file__).with_name("prior_worker.py"))
 
 

@@ -116,7 +116,7 @@ def read_prior(path: str | Path) -> tuple[dict[str, NDArray[np.float32]], PriorI
         zlib.error,
     ) as error:
         raise FormatError(
-            f"{path}: not a readable prior ({error!r}); make it again with `rudder partition`"
+            f"{path}: not a readable prior ({error!r}); make it again with `rudder prior`"
         ) from error
     return by_type, info
 
@@ -139,7 +139,7 @@ def load_prior(part_config: str | Path, part: int, ntype: str | None = None) -> 
     try:
         by_type, info = read_prior(path)
     except FileNotFoundError:
-        log.warning("no prior at %s: falling back; `rudder partition` stores one", path)
+        log.warning("no prior at %s: falling back; `rudder prior` computes one", path)
         return None
     if info.formula_version != FORMULA_VERSION:
         log.warning(
@@ -153,7 +153,7 @@ def load_prior(part_config: str | Path, part: int, ntype: str | None = None) -> 
     if (info.part, info.num_parts, found) != (part, layout.num_parts, count):
         raise FormatError(
             f"{path}: made for partition {info.part} of {info.num_parts} with {found} nodes of '{ntype}', "
-            f"not for {part} of {layout.num_parts} with {count}; make it again with `rudder partition`"
+            f"not for {part} of {layout.num_parts} with {count}; make it again with `rudder prior`"
         )
     return by_type[ntype]
 

@@ -1,6 +1,6 @@
 """The process of one partition, as `rudder prior` starts it: PART_CONFIG SETTINGS, the latter JSON.
 
-Its last line is the partition's report, a JSON object.
+Its last line is the partition's report: `REPORT`, then a JSON object.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import asdict
 
 import torch.distributed as dist
 
+from rudder.partition.job import REPORT
 from rudder.partition.prior import TrainedWith, make_prior
 from rudder.vip.exchange import TIMEOUT, TorchExchange
 
@@ -26,7 +27,7 @@ def main() -> None:
     # A process that leaves early breaks the connections of those that still read.
     dist.barrier()
     dist.destroy_process_group()
-    print(json.dumps(asdict(report)), flush=True)
+    print(REPORT + json.dumps(asdict(report)), flush=True)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ class DoorClient:
 
     def _ask(self, message: Message, until: float) -> Message:
         """The answer to a sealed message. Raises TransportError where it is a denial."""
-        frame = self._exchange(self._ours.close(encode(message)), until)
+        with self._broken_rules():
+            body = encode(message)
+        frame = self._exchange(self._ours.close(body), until)
         with self._broken_rules():
             answer = decode(self._theirs.open(frame))
         if isinstance(answer, Denied):

@@ -48,13 +48,9 @@ class Connector:
         Nothing is connected before `open`. Raises TransportError where UCX is not usable.
         """
         compiled = ucx.load()
-        devices = ""
-        if own is not None:
-            # Where there is no server on this host, UCX chooses.
-            with contextlib.suppress(IndexError, TransportError):
-                devices = ucx.devices(servers[own][0])
         self._servers, self._secret = servers, secret
         self._closed = threading.Event()
+        devices = "" if own is None else _devices_of(servers, own)
         #: The transport that reaches every table opened here.
         self.transport: UcxTransport = compiled.UcxTransport(devices=devices)
         ucx.tell_if_open(self.transport.why_open)
@@ -88,6 +84,24 @@ class Connector:
             peer.close()
         self.transport.close()
         self._losses.join(_END_S)
+
+
+def _devices_of(servers: Places, own: int) -> str:
+    """The devices of the interface on which this host's own server listens.
+
+    Chosen once for the life of the process, so a server that still starts is waited for.
+    """
+    until = time.monotonic() + _START_S
+    while True:
+        try:
+            return ucx.devices(servers[own][0])
+        except (IndexError, TransportError) as error:
+            if isinstance(error, IndexError) or time.monotonic() > until:
+                _log.warning(
+                    "no feature server on this host says which network the job uses (%s): UCX uses any", error
+                )
+                return ""
+            time.sleep(_START_TICK_S)
 
 
 def _tell(transport: UcxTransport, peers: Mapping[int, _Peer]) -> None:
@@ -175,9 +189,11 @@ class _Peer:
             transport.connect(self._part, client.server_address, client.session, client.token)
             for table, what in self._tables.items():
                 self._open(client, table, what)
-        except BaseException:
+        except BaseException as error:
             self._client = None
             client.close()
+            with contextlib.suppress(RudderError):  # the transport may be closed
+                transport.disconnect(self._part, str(error))  # its hosts are let in no longer
             raise
 
     def _open(self, client: DoorClient, table: int, what: _Table) -> None:

@@ -294,6 +294,51 @@ def test_servers_are_found_by_the_files_that_they_write(
         Folder(tmp_path)[1]
 
 
+class Late:
+    """A folder into which the servers write after a few looks."""
+
+    def __init__(self, looks: float) -> None:
+        self.looks = looks
+
+    def __getitem__(self, part: int) -> tuple[str, int]:
+        self.looks -= 1
+        if self.looks > 0:
+            raise TransportError(f"partition {part} has not written", part)
+        return "127.0.0.1", 1
+
+
+def test_the_hosts_own_server_is_waited_for_since_it_names_the_network(caplog) -> None:
+    with contextlib.closing(Connector(Late(3), SECRET, own=0)) as connector:
+        assert connector.transport.devices == "lo"
+    assert not caplog.records
+
+
+def test_without_a_server_on_this_host_any_network_is_used_and_that_is_said(caplog) -> None:
+    with contextlib.closing(Connector(Late(float("inf")), SECRET, own=0)) as connector:
+        assert connector.transport.devices == ""
+    assert "UCX uses any" in caplog.text
+
+
+def test_more_addresses_than_can_be_told_are_an_error_of_this_transport(
+    connector: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Transport, "hosts", tuple(f"10.0.1.{n}" for n in range(100)))
+    with pytest.raises(TransportError, match="100 hosts of one worker"):
+        connector.open(1, 5, "x", 10, 8)
+
+
+def test_who_could_not_be_connected_to_is_let_in_no_longer(
+    connector: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise TransportError("no endpoint")
+
+    monkeypatch.setattr(Transport, "connect", refuse)
+    with pytest.raises(TransportError, match="no endpoint"):
+        connector.open(1, 5, "x", 10, 8)
+    assert [connector.transport.hears()[0] for _ in range(2)] == ["let in", "disconnect"]
+
+
 def test_places() -> None:
     assert parse_servers("10.0.0.1:80, [::1]:90,host:0") == [("10.0.0.1", 80), ("::1", 90), ("host", 0)]
     for wrong in ("", "host", "host:", ":80", "host:70000", "a:1,,b:2"):
