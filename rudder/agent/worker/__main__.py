@@ -6,6 +6,7 @@ one at a time, until the socket ends. It dies with its keeper.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -57,6 +58,9 @@ def main() -> None:
     die_with_parent(int(sys.argv[3]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(settings.nice)
+    # Training is worth more: where memory runs out, this process goes first.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
     end.setblocking(True)
     try:
         decider = open_decider(settings)

@@ -140,8 +140,9 @@ class Keeper:
         if message.cost:
             own, workers = usage(), resource.getrusage(resource.RUSAGE_CHILDREN)
             cost = dict(message.cost)
-            cost["cpu_seconds"] += own["cpu_seconds"] + workers.ru_utime + workers.ru_stime
-            cost["rss_bytes"] += own["rss_bytes"]
+            children = workers.ru_utime + workers.ru_stime
+            cost["cpu_seconds"] = cost.get("cpu_seconds", 0.0) + own["cpu_seconds"] + children
+            cost["rss_bytes"] = cost.get("rss_bytes", 0) + own["rss_bytes"]
             message = replace(message, cost=cost)
         self._send(trainer, message)
 

@@ -13,6 +13,7 @@ docs/agent.md has every field with an example. Whatever is malformed raises Form
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Union
 
@@ -25,6 +26,8 @@ from rudder.plan import PRIORS, Plan
 VERSION = 1
 #: Longest line, in bytes. An ask is below a KiB; what is much longer was not written by us.
 LONGEST_LINE = 1 << 16
+#: An hour: nobody waits so long, and a selector could not.
+LONGEST_DEADLINE_MS = 3.6e6
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def from_line(line: bytes) -> Message:
             values["space"] = _space(**values["space"])
         message: Message = kind(**values)
         _check(message)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise FormatError(f"not a message of the agent's protocol ({error!r}): {line[:80]!r}") from None
     return message
 
@@ -142,9 +145,13 @@ def _check(message: Message) -> None:
             raise TypeError(f"{item.name} is {value!r}")
     if isinstance(message, Ask):
         plan_of(message.evidence)
+        if not math.isfinite(message.deadline_ms) or message.deadline_ms > LONGEST_DEADLINE_MS:
+            raise ValueError(f"deadline_ms {message.deadline_ms!r}")
     if isinstance(message, State) and message.state not in STATES:
         raise ValueError(f"state {message.state!r}")
     if isinstance(message, (Answer, Failed)):
         for name, number in message.cost.items():
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 raise TypeError(f"cost {name} is {number!r}")
+            if not math.isfinite(number):
+                raise ValueError(f"cost {name} is {number!r}")

@@ -117,6 +117,8 @@ def test_the_worker_is_polite(
     assert worker.environ()["CUDA_VISIBLE_DEVICES"] == ""
     assert worker.environ()["OMP_NUM_THREADS"] == "1"
     assert worker.num_threads() == 1
+    # Where memory runs out, the kernel ends it first.
+    assert Path(f"/proc/{worker.pid}/oom_score_adj").read_text() == "1000\n"
     assert os.getsid(worker.pid) != os.getsid(0)  # Ctrl-C does not reach it
     keeper.close()
 

@@ -1,0 +1,64 @@
+"""What a worker says, played by the test over its socket, without a process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from rudder.agent.worker.channel import Channel
+from rudder.agent.worker.decider import probe
+from rudder.agent.worker.keeper import Keeper
+from rudder.agent.worker.protocol import Answer, Hello, State, to_line
+from rudder.agent.worker.settings import WorkerSettings
+from rudder.agent.worker.watched import Watched
+from rudder.plan import Plan
+
+ASK = probe(5, 60_000.0)
+ANSWER = Answer(ASK.id, str(Plan()), {"total_ms": 1.5})
+TRAINER = 3
+
+
+class Played:
+    """A worker under watch that the test plays."""
+
+    def __init__(self) -> None:
+        own, self.end = socket.socketpair()
+        self.watched = Watched(WorkerSettings("none"))
+        self.watched.channel = Channel(own)
+
+    def says(self, *lines: bytes) -> object:
+        self.end.sendall(b"".join(lines))
+        return self.watched.receive(0.0)
+
+
+@pytest.fixture
+def played() -> Iterator[Played]:
+    found = Played()
+    yield found
+    found.watched.close()
+    found.end.close()
+
+
+@pytest.mark.parametrize("after", [b"and so on\n", to_line(ANSWER), to_line(State("refused", "enough"))])
+def test_an_answer_before_nonsense_is_an_answer(played: Played, after: bytes) -> None:
+    assert played.says(to_line(State("ready"))) is None
+    played.watched.ask(TRAINER, ASK, 0.0)
+    assert played.says(to_line(ANSWER), after) == (TRAINER, ANSWER)
+    assert played.watched.state.state == ("refused" if b"refused" in after else "restarting")
+    assert played.watched.asked is None
+
+
+def test_a_cost_without_the_workers_own_stops_no_keeper() -> None:
+    own, other = socket.socketpair()
+    keeper, trainer = Keeper(WorkerSettings("none")), Channel(other)
+    keeper.serve(own, os.getpid())
+    keeper._deliver((0, ANSWER))
+    hello, _, answer = trainer.receive()
+    assert isinstance(hello, Hello)
+    assert isinstance(answer, Answer)
+    assert (answer.plan, answer.cost["total_ms"]) == (ANSWER.plan, 1.5)
+    assert answer.cost["rss_bytes"] > 0  # the keeper's
+    trainer.close()
