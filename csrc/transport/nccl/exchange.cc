@@ -50,7 +50,7 @@ Exchange::Exchange(Config config) : state_((check(config), std::make_shared<Stat
     if (Clock::now() >= state.due()) state.give_up();
     state.changed.wait_until(lock, std::min(state.due(), Clock::now() + kLook));
   }
-  if (!state.failure) return;
+  if (state.ready) return;  // what failed since is told by the calls that it fails
   lock.unlock();
   close();
   state.failure->raise();

@@ -392,10 +392,13 @@ TEST(Exchange, ARankThatClosesTooEarlyIsNamed) {
 TEST(Exchange, ClosingEndsARoundThatWaits) {
   Ranks ranks({0, 10, 20}, 8);
   std::atomic<bool> over{false};
+  std::atomic<int> here{0};
   ranks.run([&](std::size_t rank) {
     Exchange exchange(ranks.config(rank));
     const Memory out(Where::kPinned, 8);
+    ++here;
     if (rank == 0) {
+      while (here < 2) std::this_thread::yield();  // who is not here yet would learn of it in its constructor
       const RoundPtr round = begin(exchange, {11}, out.data());
       exchange.close();
       EXPECT_EQ(caught([&] { exchange.wait(round); }).code, ErrorCode::kClosed);
