@@ -1,7 +1,8 @@
 """The worker: `python -m rudder.agent.worker SETTINGS FD PARENT`, started by a keeper and by nobody else.
 
-It says "ready" with its load report, or "refused" with the reason, over the socket FD; then it answers asks
-one at a time, until the socket ends. It dies with its keeper.
+It says "ready" with its load report, "refused" with the reason, or "restarting" where another try may go
+better, over the socket FD; then it answers asks one at a time, until the socket ends. It dies with its
+keeper.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 import sys
 import time
 
-from rudder.agent.worker.decider import Decider, usage
+from rudder.agent.worker.decider import Decider, UnavailableError, usage
 from rudder.agent.worker.protocol import LONGEST_LINE, Answer, Ask, Failed, Message, State, from_line, to_line
 from rudder.agent.worker.settings import WorkerSettings
 from rudder.errors import AgentError, RudderError
@@ -65,7 +66,8 @@ def main() -> None:
     try:
         decider = open_decider(settings)
     except RudderError as error:
-        end.sendall(to_line(State("refused", str(error))))
+        state = "restarting" if isinstance(error, UnavailableError) else "refused"
+        end.sendall(to_line(State(state, str(error))))
         return
     end.sendall(to_line(State("ready", report={**decider.report, **usage()})))
     with end.makefile("rb") as asks:

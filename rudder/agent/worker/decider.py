@@ -9,8 +9,13 @@ from rudder.agent.evidence import Evidence
 from rudder.agent.prompt import evidence_text
 from rudder.agent.space import Space
 from rudder.agent.worker.protocol import Ask
+from rudder.errors import AgentError
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
+
+
+class UnavailableError(AgentError):
+    """Nobody answers now, but somebody may later."""
 
 
 class Decider(Protocol):

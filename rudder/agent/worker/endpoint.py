@@ -17,12 +17,13 @@ import re
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urldefrag
 
 from rudder.agent.prompt import plan_of, system_text
 from rudder.agent.space import Space
-from rudder.agent.worker.decider import probe
+from rudder.agent.worker.decider import UnavailableError, probe
 from rudder.agent.worker.protocol import Ask
 from rudder.errors import AgentError, ConfigError
 from rudder.plan import KEYS, Plan, written
@@ -41,23 +42,36 @@ class EndpointDecider:
     """A model behind an address."""
 
     def __init__(self, address: str, seconds: float) -> None:
-        """Find the model and time one decision, within ``seconds``. Raises AgentError."""
+        """Find the model and time one decision, within ``seconds``; it need not be a good one.
+
+        Raises UnavailableError where the server may answer later, else AgentError.
+        """
         base, self._model = urldefrag(address)
         self._base = base.rstrip("/")
         self._ollama = not self._base.endswith("/v1")
         deadline = time.monotonic() + seconds
         self._model = self._model or self._first_model(deadline)
-        _, cost = self.decide(probe(1, 1000 * seconds))
+        begin = time.monotonic()
+        self._said(probe(1, 1000 * (deadline - begin)))
         self.report: dict[str, Any] = {
             "model": address,
             "description": f"{self._model} of {'Ollama' if self._ollama else 'an OpenAI-compatible server'}",
-            "decision_ms": cost["total_ms"],
+            "decision_ms": _milliseconds_since(begin),
         }
 
     def decide(self, ask: Ask) -> tuple[Plan, dict[str, float]]:
         """Ask the server, read its answer strictly."""
         begin = time.monotonic()
-        plan = plan_of(ask.evidence)
+        said, plan = self._said(ask), plan_of(ask.evidence)
+        try:
+            text = said["message"]["content"] if self._ollama else said["choices"][0]["message"]["content"]
+        except (KeyError, IndexError, TypeError) as error:
+            raise AgentError(f"{self._base}: its answer has no text ({error!r})") from error
+        return read_plan(text, ask.space, plan), {"total_ms": _milliseconds_since(begin)}
+
+    def _said(self, ask: Ask) -> Any:
+        """What the server makes of an ask. Raises AgentError."""
+        deadline, plan = time.monotonic() + ask.deadline_ms / 1000, plan_of(ask.evidence)
         messages = [
             {"role": "system", "content": system_text(ask.space)},
             {"role": "user", "content": f"{ask.evidence}\n\n{allowed_text(ask.space, plan)}"},
@@ -67,13 +81,7 @@ class EndpointDecider:
             path, body = "/api/chat", {**common, "options": {"temperature": 0, "num_predict": _MOST_TOKENS}}
         else:
             path, body = "/chat/completions", {**common, "temperature": 0, "max_tokens": _MOST_TOKENS}
-        said = self._call(path, body, begin + ask.deadline_ms / 1000)
-        try:
-            text = said["message"]["content"] if self._ollama else said["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError) as error:
-            raise AgentError(f"{self._base}: its answer has no text ({error!r})") from error
-        found = read_plan(text, ask.space, plan)
-        return found, {"total_ms": round(1000 * (time.monotonic() - begin), 3)}
+        return self._call(path, body, deadline)
 
     def _first_model(self, deadline: float) -> str:
         said = self._call("/api/tags" if self._ollama else "/models", None, deadline)
@@ -86,7 +94,7 @@ class EndpointDecider:
             ) from error
 
     def _call(self, path: str, body: dict[str, Any] | None, deadline: float) -> Any:
-        """The server's JSON answer. Raises AgentError."""
+        """The server's JSON answer. Raises AgentError; unless it refuses us (4xx), UnavailableError."""
         headers = {"Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._base + path, data, headers)
@@ -105,9 +113,10 @@ class EndpointDecider:
             return json.loads(text)
         except urllib.error.HTTPError as error:
             error.close()
-            raise AgentError(f"{self._base}{path}: {error}") from error
-        except (OSError, ValueError) as error:  # no connection, no time, no HTTP, no JSON
-            raise AgentError(f"{self._base}{path}: {error}") from error
+            refused = 400 <= error.code < 500
+            raise (AgentError if refused else UnavailableError)(f"{self._base}{path}: {error}") from error
+        except (OSError, ValueError, HTTPException) as error:  # no connection, no time, no HTTP, no JSON
+            raise UnavailableError(f"{self._base}{path}: {error}") from error
 
 
 def allowed_text(space: Space, plan: Plan) -> str:
@@ -138,8 +147,12 @@ def read_plan(text: Any, space: Space, plan: Plan) -> Plan:
 
 
 def _left(deadline: float) -> float:
-    """Seconds left. Raises AgentError where there are none."""
+    """Seconds left. Raises UnavailableError where there are none."""
     left = deadline - time.monotonic()
     if left <= 0:
-        raise AgentError("the deadline has passed")
+        raise UnavailableError("the deadline has passed")
     return left
+
+
+def _milliseconds_since(begin: float) -> float:
+    return round(1000 * (time.monotonic() - begin), 3)

@@ -5,7 +5,7 @@
     trainer  -> keeper   hello, then any number of asks; the newest one of a trainer replaces its older one
     keeper   -> trainer  hello, then states as they change, and an answer or a failure for an ask
     keeper   -> worker   asks, one at a time
-    worker   -> keeper   ready or refused, then an answer or a failure for each ask
+    worker   -> keeper   ready, refused or restarting (try later), then an answer or a failure for each ask
 
 docs/agent.md has every field with an example. Whatever is malformed raises FormatError: nothing is guessed.
 """

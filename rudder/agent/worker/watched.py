@@ -3,6 +3,8 @@
 starting -> ready <-> asked          (ready says its load report)
 any      -> restarting -> starting   (it died, hung, or talked nonsense; the pause doubles each time)
 any      -> refused                  (it refused its model, or failed too often; nothing follows)
+
+A worker that finds its model server gone says "restarting" itself, which is tried as long as the job runs.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class Watched:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
+        self._pause_s = FIRST_PAUSE_S
         self._at: float | None = float("-inf")  # when to start it, or to take it for hung while it loads
         self.channel: Channel | None = None
         self.asked: Asked | None = None
@@ -79,9 +82,12 @@ class Watched:
             return self._fail(self._how_it_ended(), now)
         done: tuple[int, Answer | Failed] | None = None
         for message in said:
-            if isinstance(message, State) and self.asked is None and message.state in ("ready", "refused"):
+            if isinstance(message, State) and self.asked is None and message.state != "starting":
                 if message.state == "refused":
                     self._end("refused", message.reason)
+                    return done
+                if message.state == "restarting":
+                    self._restart(message.reason, now)
                     return done
                 self.state, self._at = message, None
             elif isinstance(message, (Answer, Failed)) and self._fits(message):
@@ -89,7 +95,7 @@ class Watched:
                 done = self.asked.trainer, message
                 self.asked = None
                 if isinstance(message, Answer):
-                    self._failures = 0
+                    self._failures, self._pause_s = 0, FIRST_PAUSE_S
             else:
                 failed = self._fail("it said what it was not asked for", now)
                 return done or failed  # an answer that came before the nonsense is one
@@ -134,9 +140,13 @@ class Watched:
         if self._failures >= MOST_FAILURES:
             self._end("refused", f"it failed {self._failures} times in a row, at last: {reason}")
         else:
-            self._end("restarting", reason)
-            self._at = now + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._failures - 1))
+            self._restart(reason, now)
         return (asked.trainer, Failed(asked.ask.id, f"the agent's worker: {reason}")) if asked else None
+
+    def _restart(self, reason: str, now: float) -> None:
+        self._end("restarting", reason)
+        self._at = now + self._pause_s
+        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
 
     def _end(self, state: str, reason: str) -> None:
         self._kill()

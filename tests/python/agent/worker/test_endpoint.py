@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from rudder.agent.llm import AgentController
 from rudder.agent.space import Space
-from rudder.agent.worker.decider import probe
+from rudder.agent.worker.decider import UnavailableError, probe
 from rudder.agent.worker.endpoint import ENV_KEY, EndpointDecider, allowed_text, read_plan
 from rudder.agent.worker.settings import WorkerSettings, absolute_model
 from rudder.errors import AgentError, ConfigError
@@ -28,8 +29,8 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.text: Any = SAME
         self.fault = ""
         self.seen: list[tuple[str, Any, str | None]] = []
@@ -74,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(b"{}")
         elif server.fault == "error":
             self.send_error(500)
+        elif server.fault.startswith("status"):
+            self.send_error(int(server.fault.split()[1]))
         elif server.fault == "send on":
             self.send_response(302)
             self.send_header("Location", f"http://localhost:{server.server_port}/elsewhere")
@@ -157,6 +160,46 @@ def test_a_server_s_fault_is_an_error_in_time(server: Server, fault: str) -> Non
     assert time.monotonic() - begin < 9  # not by waiting for it
     server.fault = ""
     assert decider.decide(ASK)[0] == Plan()
+
+
+@pytest.mark.parametrize("text", ["Sure!", None, str(Plan(depth=16))])
+def test_a_model_that_starts_with_no_plan_is_timed_and_asked_again(server: Server, text: Any) -> None:
+    server.text = text
+    decider = EndpointDecider(server.address, 10.0)
+    assert decider.report["decision_ms"] > 0
+    server.text = SAME
+    assert decider.decide(ASK)[0] == Plan()
+
+
+@pytest.mark.parametrize(("code", "later"), [(503, True), (500, True), (401, False), (404, False)])
+def test_a_server_that_cannot_answer_now_may_later(server: Server, code: int, later: bool) -> None:
+    server.fault = f"status {code}"
+    with pytest.raises(AgentError, match=str(code)) as caught:
+        EndpointDecider(server.address, 10.0)
+    assert isinstance(caught.value, UnavailableError) == later
+
+
+def test_a_server_that_comes_up_later_is_asked_then(caplog: pytest.LogCaptureFixture) -> None:
+    with Server() as gone:
+        port, address = gone.server_port, gone.address
+    agent = AgentController(WorkerSettings(address))
+    try:
+        while agent.state != "restarting":
+            assert agent.state != "refused"
+            agent.listen(60.0)
+        with Server(port) as up:
+            thread = threading.Thread(target=up.serve_forever)
+            thread.start()
+            while agent.state != "ready":
+                assert agent.state != "refused"
+                agent.listen(60.0)
+            up.shutdown()
+            thread.join()
+    finally:
+        agent.close()
+    (warning,) = caplog.messages
+    assert "it is started anew" in warning
+    assert address in warning
 
 
 def test_nobody_there_is_an_error() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from rudder.agent.worker.decider import probe
 from rudder.agent.worker.keeper import Keeper
 from rudder.agent.worker.protocol import Answer, Hello, State, to_line
 from rudder.agent.worker.settings import WorkerSettings
-from rudder.agent.worker.watched import Watched
+from rudder.agent.worker.watched import LONGEST_PAUSE_S, MOST_FAILURES, Watched
 from rudder.plan import Plan
 
 ASK = probe(5, 60_000.0)
@@ -29,9 +30,15 @@ class Played:
         self.watched = Watched(WorkerSettings("none"))
         self.watched.channel = Channel(own)
 
-    def says(self, *lines: bytes) -> object:
+    def again(self) -> tuple[Any, socket.socket]:
+        """Another worker, of whose process nothing is known."""
+        self.end.close()
+        own, self.end = socket.socketpair()
+        return None, own
+
+    def says(self, *lines: bytes, now: float = 0.0) -> object:
         self.end.sendall(b"".join(lines))
-        return self.watched.receive(0.0)
+        return self.watched.receive(now)
 
 
 @pytest.fixture
@@ -49,6 +56,28 @@ def test_an_answer_before_nonsense_is_an_answer(played: Played, after: bytes) ->
     assert played.says(to_line(ANSWER), after) == (TRAINER, ANSWER)
     assert played.watched.state.state == ("refused" if b"refused" in after else "restarting")
     assert played.watched.asked is None
+
+
+def test_a_model_that_is_unavailable_is_tried_without_end(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rudder.agent.worker.watched.start_worker", lambda settings: played.again())
+    pauses, now = [], 0.0
+    for _ in range(10 * MOST_FAILURES):
+        assert played.says(to_line(State("restarting", "nobody there")), now=now) is None
+        assert played.watched.state == State("restarting", "nobody there")
+        assert played.watched.next_tick is not None
+        pauses.append(played.watched.next_tick - now)
+        now = played.watched.next_tick
+        played.watched.tick(now)
+    assert pauses[:3] == [0.5, 1.0, 2.0]
+    assert pauses[-1] == LONGEST_PAUSE_S
+    # What is wrong with the worker itself is given up all the same, and no sooner.
+    for number in range(1, MOST_FAILURES + 1):
+        played.says(b"nonsense\n", now=now)
+        assert played.watched.state.state == ("refused" if number == MOST_FAILURES else "restarting")
+        now = played.watched.next_tick or now
+        played.watched.tick(now)
 
 
 def test_a_cost_without_the_workers_own_stops_no_keeper() -> None:
