@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from rudder.bench import paper
 from rudder.bench.agent import AgentSettings, in_time, run
 from rudder.bench.agent_players import Late, ModelPlayer
 from rudder.bench.agent_result import AgentReport, Outcome, resampled
-from rudder.errors import ConfigError
+from rudder.errors import AgentError, ConfigError
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 
@@ -116,13 +115,15 @@ def test_a_models_time_and_its_valid_answers_are_counted() -> None:
         report: dict[str, Any] = {}  # noqa: RUF012
 
         def decide(self, ask: Any) -> tuple[Plan, dict[str, float]]:
-            depth = 3 if ask.id == 0 else 40
-            return replace(Plan(), depth=depth), {"prefill_ms": 4.0, "decode_ms": 1.0}
+            if ask.id == 1:
+                raise AgentError("the model answered no plan: 'Sure!'")
+            return Plan(depth=3), {"prefill_ms": 4.0, "decode_ms": 1.0}
 
     player = ModelPlayer(Fixed())
     assert player.decide(evidence(Plan())).depth == 3
-    player.decide(evidence(Plan()))
-    assert (player.valid, len(player.total_ms), player.prefill_ms) == (1, 2, [4.0, 4.0])
+    assert player.decide(evidence(Plan(depth=4))) == Plan(depth=4)  # nothing that can be used: it stays
+    assert player.decide(evidence(Plan())).depth == 3
+    assert (player.valid, len(player.total_ms), player.prefill_ms) == (2, 3, [4.0, 0.0, 4.0])
 
 
 @pytest.mark.slow
