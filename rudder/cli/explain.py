@@ -32,7 +32,7 @@ def explain(
     """Show each decision: the evidence, the line that a model reads, what the shadow modelled under other
     plans, the plan before and after, what the next interval measured, and what deciding cost.
 
-    docs/agent.md explains signals, plans and outcomes.
+    docs/steering.md explains signals, plans and outcomes.
     """
     from rudder.explain import as_line, as_text, read, totals
 

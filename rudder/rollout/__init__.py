@@ -3,6 +3,5 @@
 workload            one job's accesses and costs, as arrays
 simulator           one trainer on a workload: plans in, evidence out; tries plans on what comes next
 drive               a controller through a whole workload, behind the guard
-compare             a table of what controllers gain over the default plan
 generate, sampled   jobs that drift, from a seed: neighbour sampling on generated graphs
 """

@@ -7,7 +7,6 @@ other seeds, and from larger and denser graphs with other costs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -101,13 +100,6 @@ def costed(
         block_bytes=requested_bytes * _between(chance, 0.03, 0.5) * work,
         rebuild_s=compute * _between(chance, 0.5, 6.0),
     )
-
-
-def draws(seed: int, count: int, *, held_out: bool = False) -> Iterator[Workload]:
-    """``count`` workloads, kind after kind, each made when it is asked for."""
-    kinds = list(KINDS)
-    for number in range(count):
-        yield workload(kinds[number % len(kinds)], seed * 10_000 + number, held_out=held_out)
 
 
 def _shapes(kind: str, length: int, chance: np.random.Generator) -> list[tuple[int, tuple[int, int]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rudder.rollout.generate import KINDS, draws, workload
+from rudder.rollout.generate import KINDS, workload
 from rudder.rollout.workload import Workload
 
 
@@ -82,9 +82,3 @@ def test_a_prior_computed_in_a_phase_knows_that_phase(made: dict[str, Workload])
         return float(np.corrcoef(now, some.vip_at(minibatch)[seen])[0, 1])
 
     assert likeness(second) > likeness(second - 1) + 0.1
-
-
-def test_draws_go_through_the_kinds() -> None:
-    names = [some.name for some in draws(3, 7, held_out=True)]
-    assert [name.split(":")[0] for name in names] == [*KINDS, "steady"]
-    assert len(set(names)) == 7
