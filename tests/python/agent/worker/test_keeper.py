@@ -1,31 +1,25 @@
-"""Real keepers and workers under every fault: training goes on with the last good plan and correct rows.
+"""Real keepers and workers under every fault, and the processes that each leaves: none.
 
 The worker's model is random weights in llama.cpp.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import selectors
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 
-from rudder import ArraySource, Evidence, Options, Plan, Prefetcher
-from rudder.agent.controller import Report
+from rudder import Evidence, Plan
 from rudder.agent.llm import AgentController
-from rudder.agent.space import Space
 from rudder.agent.worker.channel import Channel
 from rudder.agent.worker.decider import probe
 from rudder.agent.worker.protocol import VERSION, Answer, Ask, Failed, Hello, Message, State
@@ -303,13 +297,13 @@ def test_two_trainers_of_a_host_share_one_worker(model: Path, tmp_path: Path) ->
     try:
         agents = [AgentController(settings, f"rank {rank}") for rank in range(2)]
         for agent in agents:
-            until(agent, lambda agent=agent: agent.state == "ready")
+            while agent.state != "ready":
+                agent.listen(1.0)
         for agent in agents:
             agent.decide(_evidence(0))
         for agent in agents:
-            until(
-                agent, lambda agent=agent: agent.report().decision_ms > 0 and agent.report().cpu_seconds > 0
-            )
+            while not (agent.report().decision_ms > 0 and agent.report().cpu_seconds > 0):
+                agent.listen(1.0)
             agent.decide(_evidence(1))
             assert agent.counts.valid == 1
         assert len(psutil.Process(process.pid).children()) == 1
@@ -319,12 +313,6 @@ def test_two_trainers_of_a_host_share_one_worker(model: Path, tmp_path: Path) ->
     finally:
         process.terminate()
         assert process.wait(30) == 0
-
-
-def until(agent: AgentController, done: Callable[[], bool]) -> None:
-    """Listen until something is so. The test's time limit ends it otherwise."""
-    while not done():
-        agent.listen(1.0)
 
 
 def _evidence(interval: int, plan: Plan | None = None) -> Evidence:
@@ -343,92 +331,3 @@ def _evidence(interval: int, plan: Plan | None = None) -> Evidence:
         seconds_wall=LONG_S,
     )
     return Evidence(metrics, probe(1, 1.0).space)
-
-
-class Faulty:
-    """An agent's controller in a real run, with a fault at an interval.
-
-    Its intervals pass for long ones, and it lets the answer come, since this run takes milliseconds.
-    """
-
-    def __init__(self, agent: AgentController, fault: Callable[[], None] | None = None) -> None:
-        self.agent, self.fault, self.interval = agent, fault, 0
-
-    def decide(self, evidence: Evidence) -> Plan:
-        self.interval += 1
-        if self.fault is None or self.interval <= 3:
-            until(self.agent, lambda: not self.agent.waiting)
-        elif self.agent.waiting:
-            self.agent.listen(0.3)  # there may never be one
-        metrics = replace(evidence.metrics, seconds_wall=60.0 if self.fault is None else 1.0)
-        plan = self.agent.decide(replace(evidence, metrics=metrics, space=Space(priors=("none",))))
-        if self.fault is not None and self.interval == 3:
-            self.fault()
-        return plan
-
-    def report(self) -> Report:
-        return self.agent.report()
-
-    def close(self) -> None:
-        self.agent.close()
-
-
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the agent has said."""
-    return [text for text in map(logging.LogRecord.getMessage, caplog.records) if text.startswith("agent:")]
-
-
-def train(controller: Any, minibatches: int = 40) -> Plan:
-    """A run whose every row is compared."""
-    rows = np.arange(40_000, dtype=np.float32).reshape(10_000, 4)
-    rng = np.random.default_rng(0)
-    options = Options(controller=controller, plan=Plan(interval=4), prior="none")
-    with Prefetcher(ArraySource(rows, [0, 5000, 10_000]), options) as table:
-        for ids in table.iterate([rng.integers(0, 10_000, 200) for _ in range(minibatches)]):
-            assert (table[ids] == rows[ids]).all()
-        return table.plan
-
-
-FAULTS = {
-    "kill -9 the worker": (signal.SIGKILL, "worker"),
-    "stop the worker": (signal.SIGSTOP, "worker"),
-    "kill -9 the keeper": (signal.SIGKILL, "keeper"),
-    "stop the keeper": (signal.SIGSTOP, "keeper"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_training_finishes_with_correct_rows(
-    fault: str, model: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    number, who = FAULTS[fault]
-    agent = AgentController(WorkerSettings(str(model)))
-    until(agent, lambda: agent.state == "ready")
-    assert agent.keeper is not None
-    keeper = psutil.Process(agent.keeper)
-    victims = {"keeper": keeper, "worker": keeper.children()[0]}
-    train(Faulty(agent, lambda: victims[who].send_signal(number)))
-    assert agent.counts.asked > 0
-    assert agent.counts.failed + agent.counts.late + agent.counts.skipped > 0
-    assert len(warnings_of(caplog)) <= 1
-    for process in victims.values():
-        process.wait(30)
-
-
-def test_training_with_a_missing_model_is_training_with_the_default_plan(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    agent = AgentController(WorkerSettings(str(tmp_path / "none.gguf")))
-    until(agent, lambda: agent.state == "refused")
-    assert train(agent) == Plan(interval=4, prior="none")
-    (warning,) = warnings_of(caplog)
-    assert f"there is no model file {tmp_path / 'none.gguf'}; the last good plan" in warning
-
-
-def test_training_is_steered(model: Path) -> None:
-    agent = AgentController(WorkerSettings(str(model)))
-    until(agent, lambda: agent.state == "ready")
-    train(Faulty(agent))
-    assert agent.counts.valid >= 2
-    assert agent.counts.changed > 0
-    assert agent.counts.invalid == 0
