@@ -221,7 +221,8 @@ class Prefetcher:
         number, remote ids):
         ("foresee", minibatch, ids) | ("execute", minibatch, []) | ("read", 0, ids) | ("drop", executed, []) |
         ("capacity", rows, []) | ("depth", minibatches, []) | ("prior", 0, []) | ("replace", 0 or 1, []) |
-        ("fraction", percent, []) | ("observe", minibatches, []) | ("invalidate", refetched, ids):
+        ("fraction", percent, []) | ("observe", minibatches, []) | ("unstage", minibatch, []) |
+        ("invalidate", refetched, ids):
         executed minibatches that were dropped before their use, rows fetched again for those on their way.
         """
     def close(self) -> None:

@@ -23,6 +23,7 @@ C     capacity     uint64 rows
 Q     depth        uint64 minibatches
 Y     replace      uint64 0 or 1: the paper's no or yes to replacements
 P     fraction     uint64 percent of the buffer that one replacement may exchange (100 where none came)
+U     unstage      uint64 minibatch: rows fetched for it, or before, serve no later one any more
 O     observe      uint64 minibatches that static-frequency counts in all
 V     prior        zlib of one float32 per row of the table: its worth
 B     halo         ids of the halo, where they are known
@@ -67,6 +68,7 @@ CALLS = {
     "depth": b"Q",
     "replace": b"Y",
     "fraction": b"P",
+    "unstage": b"U",
     "observe": b"O",
 }
 _NAMES = {kind: name for name, kind in CALLS.items()}

@@ -64,6 +64,11 @@ void Ledger::unstage_before(Seq seq) {
   staged_from_ = std::max(staged_from_, seq);
 }
 
+void Ledger::unstage(Seq upto) {
+  release_last();
+  unstage_before(std::min(upto + 1, window_.begin()));  // who skips minibatches may be ahead of the ledger
+}
+
 Seq Ledger::foresee(std::span<const NodeId> ids, std::span<std::uint32_t> places) {
   release_last();
   const std::size_t n = ids.size();

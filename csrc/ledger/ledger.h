@@ -71,6 +71,9 @@ class Ledger {
   // Executes a minibatch that nobody foresaw, before those of the window. It is not staged for later ones.
   const Verdict& execute_now(std::span<const NodeId> ids, std::span<std::uint32_t> places = {});
 
+  // What executed minibatches up to `upto` staged serves no later one, though the depth would let it.
+  void unstage(Seq upto);
+
   // Empties the window without executing it.
   void drop_pending();
 

@@ -37,7 +37,9 @@ void Prefetcher::plan() {
   while (!unplanned_.empty()) {
     // Fetched or being fetched, and not yet in use.
     const auto ahead = static_cast<std::size_t>(std::distance(planned_.upper_bound(taken_), planned_.end()));
-    if (ahead >= depth_ || (ahead > 0 && store_.staging_bytes() >= staging_bytes_)) return;
+    if (ahead >= depth_) return;
+    if (store_.staging_bytes() >= staging_bytes_) unstage_used();
+    if (ahead > 0 && store_.staging_bytes() >= staging_bytes_) return;
     const BatchPtr batch = std::move(unplanned_.front());
     unplanned_.pop_front();
     planned_.emplace(batch->seq, batch);
@@ -50,6 +52,15 @@ void Prefetcher::plan() {
     const std::lock_guard lock(mutex_);
     --waiting_minibatches_;
   }
+}
+
+// Rows of minibatches in use or done may serve again for as long as the depth says; where room is short, rows
+// that wait for their minibatch come first. Bytes in use stay until their minibatch is released.
+void Prefetcher::unstage_used() {
+  if (ledger_.staged_from() > taken_) return;
+  note("unstage", taken_);
+  ledger_.unstage(taken_);
+  store_.unstage_before(ledger_.staged_from());
 }
 
 void Prefetcher::admit(const BatchPtr& batch, const Verdict& verdict) {

@@ -89,7 +89,7 @@ struct Counters {
 // that were executed and are dropped before their use.
 struct LedgerCall {
   // foresee | execute | read | drop | capacity | depth | prior | replace | fraction | observe |
-  // invalidate
+  // unstage | invalidate
   std::string_view call;
   std::uint64_t number = 0;
   std::vector<NodeId> ids;
@@ -180,6 +180,7 @@ class Prefetcher {
   // -- the owner thread
   void own();
   void plan();
+  void unstage_used();
   void admit(const BatchPtr& batch, const Verdict& verdict);
   void start(RowStore::Order order);
   void on_fetched(FetchEngine::FetchId id, const FailurePtr& error);

@@ -74,6 +74,8 @@ ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::sha
     } else if (call.name == "fraction") {
       if (call.number > 100) refuse(at, "replaces " + std::to_string(call.number) + "% of the buffer");
       ledger.limit_replacement(static_cast<std::uint32_t>(call.number));
+    } else if (call.name == "unstage") {
+      ledger.unstage(call.number);
     } else if (call.name == "observe") {
       ledger.observe(call.number);
     } else {

@@ -18,11 +18,11 @@ namespace rudder {
 // One call, as LedgerCall of the prefetcher has it.
 struct LogCall {
   // foresee | execute | read | drop | capacity | depth | prior | replace | fraction | observe |
-  // invalidate
+  // unstage | invalidate
   std::string_view name;
-  // capacity: rows. depth, observe: minibatches. replace: 0 or 1. fraction: percent. invalidate: rows
-  // fetched again for minibatches on their way. drop: minibatches executed, but dropped before they were
-  // used. Otherwise not looked at.
+  // capacity: rows. unstage: minibatch. depth, observe: minibatches. replace: 0 or 1. fraction: percent.
+  // invalidate: rows fetched again for minibatches on their way. drop: minibatches executed, but dropped
+  // before they were used. Otherwise not looked at.
   std::uint64_t number = 0;
   std::span<const NodeId> ids;
 };

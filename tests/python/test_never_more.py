@@ -13,16 +13,21 @@ from hypothesis import strategies as st
 
 from rudder import ArraySource, Options, Plan, Prefetcher, _core
 from rudder.replay import Request, find_traces, load_case, replay_case
+from rudder.trace import Call, TraceFile
 
 ROWS, LOCAL = 60, 10
 TABLE = np.arange(ROWS, dtype=np.int32)[:, None]
 WORTH = np.random.default_rng(3).random(ROWS).astype(np.float32)
 
 
-def moved(policy: str, asked: list[np.ndarray], capacity: int, plan: Plan, folder: Path) -> int:
+def moved(
+    policy: str, asked: list[np.ndarray], capacity: int, plan: Plan, folder: Path, staging: int = 1 << 20
+) -> int:
     """Rows that a live run moved; its record says the same."""
     source = ArraySource(TABLE, [0, LOCAL, ROWS], priors={"vip": lambda: WORTH, "degree": lambda: WORTH})
-    options = Options(policy=policy, capacity=capacity, plan=plan, record=folder / policy, gap_meter=False)
+    options = Options(
+        policy=policy, capacity=capacity, plan=plan, record=folder / policy, gap_meter=False, staging=staging
+    )
     with Prefetcher(source, options) as table:
         for ids in table.iterate(asked, epochs=1):
             assert np.array_equal(table[ids], TABLE[ids])
@@ -52,3 +57,14 @@ def test_a_buffer_costs_no_rows(
     with tempfile.TemporaryDirectory() as folder:
         with_buffer = moved(policy, asked, capacity, plan, Path(folder))
         assert with_buffer <= moved("none", asked, capacity, plan, Path(folder))
+
+
+@pytest.mark.parametrize("policy", ["none", "lru", "lookahead"])
+def test_where_staging_is_short_rows_stop_serving_and_a_record_says_so(policy: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    asked = [LOCAL + rng.integers(0, ROWS - LOCAL, 12) for _ in range(60)]
+    plan = Plan(depth=4, window=4.0)
+    tight = moved(policy, asked, 4, plan, tmp_path, staging=1)
+    assert tight <= sum(len(np.unique(ids)) for ids in asked)
+    (path,) = find_traces([tmp_path / policy])
+    assert any(isinstance(entry, Call) and entry.name == "unstage" for entry in TraceFile(path))

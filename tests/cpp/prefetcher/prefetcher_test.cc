@@ -313,11 +313,14 @@ TEST_F(PrefetcherTest, StagingIsBounded) {
   settings.depth = 100;
   settings.staging_bytes = 1;  // one minibatch always passes
   Prefetcher prefetcher(settings);
-  std::vector<NodeId> ids;
-  for (std::int64_t id = 1000; id < 1500; ++id) ids.push_back(NodeId{id});
+  std::vector<std::vector<NodeId>> minibatches(20);  // no row serves two
   std::vector<Seq> seqs;
-  for (int i = 0; i < 20; ++i) seqs.push_back(prefetcher.submit(ids, 0));
-  for (const Seq seq : seqs) ASSERT_TRUE(take_and_check(prefetcher, seq, ids));
+  for (std::size_t i = 0; i < minibatches.size(); ++i) {
+    for (std::size_t k = 0; k < 100; ++k) minibatches[i].push_back(static_cast<NodeId>(1000 + 100 * i + k));
+    seqs.push_back(prefetcher.submit(minibatches[i], 0));
+  }
+  for (std::size_t i = 0; i < seqs.size(); ++i)
+    ASSERT_TRUE(take_and_check(prefetcher, seqs[i], minibatches[i]));
   EXPECT_LE(prefetcher.counters().staging_bytes_peak, 4 * (std::size_t{64} << 10));  // slabs of 64 KiB
 }
 

@@ -64,6 +64,9 @@ TEST(ReplayLog, RowsStagedForTheDepthServeLaterMinibatches) {
   std::vector<LogCall> later = calls;
   later.insert(later.begin(), {"depth", 1, {}});
   EXPECT_EQ(replay_log(later, {}, ledger("none", 0)).rows_moved, 1u);
+  later = calls;
+  later.insert(later.begin() + 3, {"unstage", 1, {}});
+  EXPECT_EQ(replay_log(later, {}, ledger("none", 0, 1)).rows_moved, 2u);
 }
 
 TEST(ReplayLog, PriorsComeIntoForceWhereTheyStand) {
