@@ -43,8 +43,11 @@ def reader_of(ids: NDArray[np.int64], folder: Path) -> Any:
 
 
 def theirs(policy: str, reader: Any) -> tuple[int, float]:
-    """Misses and CPU seconds. Their table has 2**24 entries by default; a small one is fairer to them."""
-    cache = getattr(lcs, POLICIES[policy])(CAPACITY, hashpower=16)
+    """Misses and CPU seconds of a policy, by their name for it.
+
+    Their table has 2**24 entries by default; a small one is fairer to them.
+    """
+    cache = getattr(lcs, policy)(CAPACITY, hashpower=16)
     began = time.process_time()
     miss_ratio, _ = cache.process_trace(reader)
     return round(miss_ratio * ACCESSES), time.process_time() - began
@@ -62,7 +65,7 @@ def measure(policy: str, ids: NDArray[np.int64], reader: Any, repetitions: int) 
     """Nanoseconds an access; asserts the misses."""
     seconds: dict[str, list[float]] = {"libcachesim": [], "one": [], "thousand": []}
     for _ in range(repetitions):  # in turn, so that what else the machine does meets all
-        their_misses, spent = theirs(policy, reader)
+        their_misses, spent = theirs(POLICIES[policy], reader)
         seconds["libcachesim"].append(spent)
         our_misses, spent = ours(policy, ids, 1)
         seconds["one"].append(spent)

@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-import time
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from rudder import _core
+pytest.importorskip("libcachesim", reason="libcachesim is not installed (pip install libcachesim)")
 
-lcs = pytest.importorskip("libcachesim", reason="libcachesim is not installed (pip install libcachesim)")
-
-CAPACITY = 1000
-ACCESSES = 500_000
+_PATH = Path(__file__).parents[3] / "benchmarks" / "libcachesim_bench.py"
+_SPEC = importlib.util.spec_from_file_location("libcachesim_bench", _PATH)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+bench: Any = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(bench)
 
 
 @pytest.fixture(scope="module")
 def ids() -> np.ndarray:
-    """Skewed ids of 20,000 rows; scattered, so that neighbours in rank are no neighbours in memory."""
-    rank = np.random.default_rng(7).random(ACCESSES) ** 3 * 20_000
-    return rank.astype(np.int64) * 7919 % 20_000
+    return bench.skewed_ids()
 
 
 @pytest.fixture(scope="module")
-def reader(ids: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> lcs.TraceReader:
-    """The same trace in libCacheSim's binary format; every object has size 1."""
-    path: Path = tmp_path_factory.mktemp("trace") / "trace.oracleGeneral"
-    requests = np.zeros(len(ids), dtype=[("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
-    requests["time"], requests["id"], requests["size"], requests["next"] = np.arange(len(ids)), ids + 1, 1, -2
-    requests.tofile(path)
-    return lcs.TraceReader(str(path), lcs.TraceType.ORACLE_GENERAL_TRACE)
-
-
-def theirs(policy: type, reader: lcs.TraceReader) -> tuple[int, float]:
-    """Misses and CPU seconds. Their table has 2**24 entries by default; a small one is fairer to them."""
-    cache = policy(CAPACITY, hashpower=16)
-    started = time.process_time()
-    miss_ratio, _ = cache.process_trace(reader)
-    return round(miss_ratio * ACCESSES), time.process_time() - started
-
-
-def ours(policy: str, ids: np.ndarray, minibatch: int) -> tuple[int, float]:
-    """Rows moved and CPU seconds."""
-    offsets = np.arange(0, len(ids) + 1, minibatch)
-    started = time.process_time()
-    answer = _core.replay(ids, offsets, policy, CAPACITY)
-    return answer["rows_moved"], time.process_time() - started
+def reader(ids: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return bench.reader_of(ids, tmp_path_factory.mktemp("trace"))
 
 
 @pytest.mark.parametrize(
@@ -61,23 +41,21 @@ def ours(policy: str, ids: np.ndarray, minibatch: int) -> tuple[int, float]:
     ],
 )
 def test_moves_the_same_rows(
-    policy: str, their_policy: str, tolerance: float, ids: np.ndarray, reader: lcs.TraceReader
+    policy: str, their_policy: str, tolerance: float, ids: np.ndarray, reader: Any
 ) -> None:
-    rows, _ = ours(policy, ids, minibatch=1)
-    their_rows, _ = theirs(getattr(lcs, their_policy), reader)
+    rows, _ = bench.ours(policy, ids, minibatch=1)
+    their_rows, _ = bench.theirs(their_policy, reader)
     assert rows == pytest.approx(their_rows, rel=tolerance, abs=0)
 
 
 @pytest.mark.parametrize("minibatch", [1, 1000])
 @pytest.mark.parametrize(("policy", "their_policy"), [("lru", "LRU"), ("sieve", "Sieve")])
-def test_is_faster(
-    policy: str, their_policy: str, minibatch: int, ids: np.ndarray, reader: lcs.TraceReader
-) -> None:
+def test_is_faster(policy: str, their_policy: str, minibatch: int, ids: np.ndarray, reader: Any) -> None:
     """The same accesses in the same order; theirs know no minibatches, live runs have large ones."""
     our_times, their_times = [], []
     for _ in range(7):  # in turn, so that what else the machine does meets both
-        our_times.append(ours(policy, ids, minibatch)[1])
-        their_times.append(theirs(getattr(lcs, their_policy), reader)[1])
-    per_access = [min(times) / ACCESSES * 1e9 for times in (our_times, their_times)]
+        our_times.append(bench.ours(policy, ids, minibatch)[1])
+        their_times.append(bench.theirs(their_policy, reader)[1])
+    per_access = [min(times) / bench.ACCESSES * 1e9 for times in (our_times, their_times)]
     print(f"{policy}, {minibatch} a minibatch: {per_access[0]:.0f} ns, libcachesim {per_access[1]:.0f}")
     assert per_access[0] < per_access[1]
