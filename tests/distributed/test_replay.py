@@ -66,7 +66,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "often": {"policy": "score", "policy_settings": {"period": 4, "alpha": 0.2}},
     "on-demand": {"policy": "score", "policy_settings": {"period": 0, "alpha": 0.1}},
     "filled": {"policy": "score", "policy_settings": {"period": 8, "prefill": True}},
-    "soon": {"policy": "static-frequency", "policy_settings": {"observe": 6}},
+    "soon": {"policy": "static-frequency", "policy_settings": {"observe": 2}},
     "full": {"policy": "static-vip", "policy_settings": {"prefill": True}},
     "counting": {"policy": "lookahead", "prior": "frequency"},
     "recent": {"policy": "lookahead", "prior": "recency"},
@@ -107,11 +107,12 @@ def test_every_policy_in_one_job_replays_to_its_rows(
             assert outcome.trace == f"rank-{rank}.features"
             replayed = {key: getattr(outcome, key) for key in reports[rank][name]}
             assert replayed == reports[rank][name], name
-    for found in reports.values():
-        rows = {name: each["rows_moved"] for name, each in found.items()}
-        assert len({rows[f"static-{prior}"] for prior in ("vip", "degree", "frequency")}) == 3
-        assert len({rows[name] for name in ("score", "often", "on-demand", "filled")}) == 4
-        assert all(found[name]["replacement_rows"] for name in ("often", "on-demand", "filled", "full"))
-        assert rows["soon"] != rows["static-frequency"]
-        assert len({rows["lookahead"], rows["counting"], rows["recent"]}) == 3
-        assert rows["lookahead"] < min(rows["none"], rows["lru"])
+    # Settings made a difference. Shuffling may give two of them the same number on one rank, not on both.
+    rows = {name: tuple(reports[rank][name]["rows_moved"] for rank in (0, 1)) for name in VARIANTS}
+    assert len({rows[f"static-{prior}"] for prior in ("vip", "degree", "frequency")}) == 3
+    assert len({rows[name] for name in ("score", "often", "on-demand", "filled")}) == 4
+    assert rows["soon"] != rows["static-frequency"]
+    assert len({rows["lookahead"], rows["counting"], rows["recent"]}) == 3
+    assert sum(rows["lookahead"]) < min(sum(rows["none"]), sum(rows["lru"]))
+    for name in ("often", "on-demand", "filled", "full"):
+        assert all(reports[rank][name]["replacement_rows"] for rank in (0, 1)), name
