@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder._core import GpuRuntime
+
 def library(files: Sequence[str]) -> tuple[int, str]:
     """Version (22703 is 2.27.3) and file of the first NCCL of ``files`` that opens. Raises TransportError."""
 
@@ -49,6 +51,7 @@ class Exchange:
         part_starts: Sequence[int],
         row_bytes: int,
         shard: int,
+        gpu: GpuRuntime | None = None,
         deadline_s: float = 60.0,
         grace_s: float = 5.0,
         threads: int = ...,
@@ -58,8 +61,8 @@ class Exchange:
         """Join; returns when every rank has. ``sockets[p]``: a connected socket to rank p; the
         caller may close them afterwards.
 
-        ``shard``: address of this rank's rows, in host memory. Raises ConfigError, TransportError,
-        DeadlineError.
+        ``shard``: address of this rank's rows. ``gpu``: whose kernel gathers them, where a GPU reads them.
+        Raises ConfigError, TransportError, DeadlineError.
         """
 
     def start(self, ids: NDArray[Any], out: int, *, after: int | None = None, done: bool = False) -> Round:
@@ -75,6 +78,10 @@ class Exchange:
     @property
     def at_rest(self) -> bool:
         """False: NCCL was lost, and may still write to the destinations of rounds that failed."""
+
+    @property
+    def serving(self) -> str:
+        """Who gathers rows of the shard: "processor", the GPU's "kernel", or "copies", without a kernel."""
 
     def stats(self) -> dict[str, int]:
         """Totals: "rounds", "rows_got", "rows_served" (own rows not counted)."""

@@ -15,6 +15,7 @@
 
 #include "arrays.h"
 #include "common/error.h"
+#include "cuda/runtime.h"
 #include "register.h"
 #include "transport/nccl/cuda_api.h"
 #include "transport/nccl/exchange.h"
@@ -50,6 +51,23 @@ UniqueId id_of(const py::bytes& bytes) {
   return id;
 }
 
+// The kernel of a GPU's runtime.
+Exchange::GatherRows gather_by(std::shared_ptr<rudder::cuda::Runtime> gpu) {
+  if (!gpu) return nullptr;
+  return [gpu = std::move(gpu)](const std::byte* table, std::span<const std::int64_t> rows,
+                                std::size_t row_bytes, std::byte* out, void* stream) {
+    using rudder::cuda::From;
+    gpu->copy_rows(
+        rudder::cuda::rows_by_number(table, row_bytes, From::kInt64, rows.data(), rows.size(), out), stream);
+  };
+}
+
+const char* name_of(rudder::nccl::Serving serving) {
+  using rudder::nccl::Serving;
+  if (serving == Serving::kKernel) return "kernel";
+  return serving == Serving::kCopies ? "copies" : "processor";
+}
+
 void* stream_of(std::uintptr_t handle) { return pointer(handle); }
 
 template <class Id>
@@ -72,8 +90,8 @@ void register_exchange(py::module_& m) {
   py::class_<Exchange, std::shared_ptr<Exchange>>(m, "Exchange")
       .def(py::init([](Files nccl_files, Files cuda_files, int device, int rank, std::vector<int> sockets,
                        const py::bytes& id, std::vector<std::int64_t> part_starts, std::size_t row_bytes,
-                       std::uintptr_t shard, double deadline_s, double grace_s, std::size_t threads,
-                       int max_ctas, bool self_by_nccl) {
+                       std::uintptr_t shard, std::shared_ptr<rudder::cuda::Runtime> gpu, double deadline_s,
+                       double grace_s, std::size_t threads, int max_ctas, bool self_by_nccl) {
              Exchange::Config config;
              config.nccl_files = std::move(nccl_files);
              config.cuda_files = std::move(cuda_files);
@@ -84,6 +102,7 @@ void register_exchange(py::module_& m) {
              config.part_starts = std::move(part_starts);
              config.row_bytes = row_bytes;
              config.shard = pointer(shard);
+             config.gather = gather_by(std::move(gpu));
              config.deadline = seconds(deadline_s);
              config.grace = seconds(grace_s);
              config.threads = threads;
@@ -94,8 +113,9 @@ void register_exchange(py::module_& m) {
            }),
            py::kw_only(), py::arg("nccl_files"), py::arg("cuda_files"), py::arg("device"), py::arg("rank"),
            py::arg("sockets"), py::arg("id"), py::arg("part_starts"), py::arg("row_bytes"), py::arg("shard"),
-           py::arg("deadline_s") = 60.0, py::arg("grace_s") = 5.0, py::arg("threads") = defaults.threads,
-           py::arg("max_ctas") = defaults.max_ctas, py::arg("self_by_nccl") = false)
+           py::arg("gpu") = py::none(), py::arg("deadline_s") = 60.0, py::arg("grace_s") = 5.0,
+           py::arg("threads") = defaults.threads, py::arg("max_ctas") = defaults.max_ctas,
+           py::arg("self_by_nccl") = false)
       .def(
           "start",
           [](Exchange& self, const py::array& ids, std::uintptr_t out, std::optional<std::uintptr_t> after,
@@ -112,6 +132,7 @@ void register_exchange(py::module_& m) {
           py::arg("done") = false)
       .def("wait", &Exchange::wait, py::arg("round"), Released())
       .def_property_readonly("at_rest", &Exchange::at_rest)
+      .def_property_readonly("serving", [](const Exchange& self) { return name_of(self.serving()); })
       .def("stats",
            [](const Exchange& self) {
              const auto stats = self.stats();
@@ -128,6 +149,7 @@ void register_exchange(py::module_& m) {
 
 PYBIND11_MODULE(_nccl, m) {
   m.doc() = "Rudder's exchange of rows between GPUs over NCCL.";
+  py::module_::import("rudder._core");  // has GpuRuntime
   register_errors(m);
   m.def(
       "library",

@@ -70,15 +70,9 @@ void GatherProbe::list(std::span<const std::int64_t> ids, bool wide) {
 }
 
 void GatherProbe::gather_listed(Tier tier, std::byte* out, Stream stream) {
-  RowCopies job{.rows = listed_rows_,
-                .row_bytes = row_bytes_,
-                .from = wide_ ? From::kInt64 : From::kInt32,
-                .index = listed_,
-                .table = row(tier, 0),
-                .out = out};
-  job.vector = widest_vector(row_bytes_ | reinterpret_cast<std::uint64_t>(job.table) |
-                             reinterpret_cast<std::uint64_t>(out));
-  device_->runtime().copy_rows(job, stream);
+  const From from = wide_ ? From::kInt64 : From::kInt32;
+  device_->runtime().copy_rows(rows_by_number(row(tier, 0), row_bytes_, from, listed_, listed_rows_, out),
+                               stream);
 }
 
 }  // namespace rudder::cuda

@@ -39,6 +39,19 @@ RUDDER_HOST_DEVICE unsigned widest_vector(std::uint64_t bits) {
   return (bits & 15) == 0 ? 16 : (bits & 7) == 0 ? 8 : (bits & 3) == 0 ? 4 : 1;
 }
 
+// Rows of one table by number, into one batch; `from` says what the numbers are.
+inline RowCopies rows_by_number(const std::byte* table, std::size_t row_bytes, From from, const void* numbers,
+                                std::size_t rows, std::byte* out) {
+  return {.rows = rows,
+          .row_bytes = row_bytes,
+          .from = from,
+          .index = numbers,
+          .table = table,
+          .out = out,
+          .vector = widest_vector(row_bytes | reinterpret_cast<std::uint64_t>(table) |
+                                  reinterpret_cast<std::uint64_t>(out))};
+}
+
 // Threads that share a row: as many as it has vectors, up to a warp; a power of two, so that groups fit
 // warps.
 RUDDER_HOST_DEVICE unsigned lanes_of(std::size_t row_bytes, unsigned vector) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rudder.bench.exchange import ExchangeResult
 from rudder.bench.gpu import GpuResult
 from rudder.bench.result import CrowdResult, FetchResult
 
@@ -86,12 +87,30 @@ def of_gpu(results: Sequence[GpuResult]) -> Table:
     return table
 
 
+def of_exchanges(results: Sequence[ExchangeResult]) -> Table:
+    """One line for each kind of memory and shape in which ranks traded rows."""
+    table = _table("rows between GPUs", "ranks", "row", "rows", "ms", "GB/s", "gathered by", "timed by", "")
+    for each in results:
+        table.add_row(
+            each.subject,
+            str(each.ranks),
+            _size(each.row_bytes),
+            f"{each.rows:,}",
+            f"{each.milliseconds:.3f}",
+            f"{each.gigabytes_per_second:.1f}",
+            each.serving,
+            each.timed_by,
+            _verdict(each.verified),
+        )
+    return table
+
+
 def _table(*headings: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for heading in headings:
-        text = heading in ("transport", "link", "rows from", "")
+        text = heading in ("transport", "link", "rows from", "rows between GPUs", "")
         table.add_column(heading, justify="left" if text else "right", no_wrap=True)
     return table
 

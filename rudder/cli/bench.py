@@ -148,7 +148,12 @@ def gpu(
     repeats: Annotated[int, typer.Option(help="Turns of everything, each with other rows.")] = 21,
     threads: Annotated[int, typer.Option(help="CPU threads, of Rudder and of torch.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the tables, and of what is asked for.")] = 1,
-    device: Annotated[str, typer.Option(help="The GPU: cuda, cuda:1.")] = "cuda",
+    device: Annotated[
+        str, typer.Option(help="The GPU: cuda, cuda:1. Of several ranks each has its own.")
+    ] = "cuda",
+    goals: Annotated[
+        bool, typer.Option("--goals", help="End with 3 where gathers miss what they are built to reach.")
+    ] = False,
     json_file: Annotated[
         Optional[str],
         typer.Option("--json", metavar="FILE", help="Write all numbers to this file; - for stdout, alone."),
@@ -157,13 +162,15 @@ def gpu(
     """Gather random rows into GPU memory: from device memory, pinned memory, memory that is not, and a mix.
 
     Beside them, in the same run: a copy within the device and one to it, which bound the gathers, torch's
-    index_select with .to("cuda"), and a whole batch through a prefetcher. Times are medians, by the GPU's
-    events; every byte is checked: the command ends with 1 where one differs.
+    index_select with .to("cuda"), and a whole batch through a prefetcher. Where several ranks run it, each
+    with a GPU (torchrun --nproc-per-node 2 --no-python rudder bench gpu), they trade rows over NCCL first;
+    rank 0 measures the rest, and prints. Times are medians, by the GPU's events; every byte is checked: the
+    command ends with 1 where one differs.
     """
     from rudder.bench import table
-    from rudder.bench.gpu import EventTimer, GpuSettings, measure
+    from rudder.bench.gpu import GpuSettings
+    from rudder.bench.gpu_run import run
     from rudder.bench.settings import parse_counts, parse_sizes
-    from rudder.gpu import open_gpu
 
     settings = GpuSettings(
         row_bytes=parse_sizes(row_bytes, "--row-bytes"),
@@ -173,12 +180,20 @@ def gpu(
         threads=threads,
         seed=seed,
     )
-    chosen = open_gpu(device)
-    results = measure(chosen, EventTimer(), settings, _tell)
-    show([each.as_json() for each in results], [table.of_gpu(results)], json_file, [f"on {chosen.name}"])
-    if not all(each.verified for each in results):
+    report = run(device, settings, _tell)
+    missed = report.missed() if goals else []
+    if report.rank == 0:
+        tables = [table.of_gpu(report.gathers)] if report.gathers else []
+        tables += [table.of_exchanges(report.exchanges)] if report.exchanges else []
+        show(
+            report.as_json(), tables, json_file, [*report.notes, *(f"goal missed: {each}" for each in missed)]
+        )
+    if not report.verified:
         typer.echo("rudder: bytes differ from what was stored: do not trust this GPU path here", err=True)
         raise typer.Exit(1)
+    if missed and report.rank == 0:
+        typer.echo(f"rudder: {len(missed)} goals missed", err=True)
+        raise typer.Exit(3)
 
 
 def _serve(address: str | None, port: int) -> None:

@@ -25,6 +25,19 @@ class Rows:
         self.row_bytes = item * int(np.prod(array.shape[1:], dtype=np.int64))
         self.address = array.data_ptr() if self.is_torch else array.ctypes.data
 
+    def settle(self, device: int) -> None:
+        """Wait until what was queued to write these rows is done, so that any stream may read them.
+
+        Raises ConfigError where they lie on another GPU than ``device``.
+        """
+        if not (self.is_torch and self.array.is_cuda):
+            return
+        import torch
+
+        if self.array.device.index != device:
+            raise ConfigError(f"the shard lies on {self.array.device}, the exchange is on GPU {device}")
+        torch.cuda.current_stream(device).synchronize()
+
     def empty(self, rows: int, device: int, pinned: bool) -> Any:
         """Memory for so many rows of this kind, on the GPU or pinned. Raises ConfigError without torch.
 

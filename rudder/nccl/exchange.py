@@ -19,6 +19,7 @@ from rudder.nccl.arrays import Rows, hand_over, take
 from rudder.nccl.mesh import Meeting, Store, connect
 
 if TYPE_CHECKING:
+    from rudder._core import GpuRuntime
     from rudder._nccl import Round
 
 # Destinations that a lost NCCL may still write to: never freed.
@@ -80,18 +81,19 @@ class Exchange:
     ) -> None:
         """Join the exchange; returns when all ranks have.
 
-        ``shard``: rows of this rank, a torch tensor or numpy array [n, ...] in host memory, not copied.
-        ``part_starts``: int64 [ranks + 1], rank p owns the ids from part_starts[p] on; by default shards
-        follow each other. ``device``: the GPU's number; each rank has its own. ``pinned``: rows go to pinned
-        host memory rather than to the GPU. ``store``, ``address``: see `rudder.nccl.mesh`. ``name``: no two
-        exchanges in a store may have the same. ``deadline_s``: of each wait for another rank: longer than the
-        slowest step. ``max_ctas``: processors of the GPU that NCCL may take. ``self_by_nccl``: own rows cross
-        NCCL, too, to try a single GPU.
+        ``shard``: rows of this rank, a torch tensor (on this GPU or not) or numpy array [n, ...], not copied,
+        and not to be written to before `close`. ``part_starts``: int64 [ranks + 1], rank p owns the ids from
+        part_starts[p] on; by default shards follow each other. ``device``: the GPU's number; each rank has
+        its own. ``pinned``: rows go to pinned host memory rather than to the GPU. ``store``, ``address``: see
+        `rudder.nccl.mesh`. ``name``: no two exchanges in a store may have the same. ``deadline_s``: of each
+        wait for another rank: longer than the slowest step. ``max_ctas``: processors of the GPU that NCCL may
+        take. ``self_by_nccl``: own rows cross NCCL, too, to try a single GPU.
 
         Raises ConfigError, TransportError (no NCCL, no GPU, ...), DeadlineError.
         """
         compiled: Any = importlib.import_module("rudder._nccl")
         self._shard = Rows(shard)
+        self._shard.settle(device)
         self._device, self._pinned = device, pinned
         self._under_way: deque[tuple[Round, Any]] = deque()
         meeting = Meeting(store, name, rank, ranks, deadline_s)
@@ -118,6 +120,7 @@ class Exchange:
                 part_starts=starts,
                 row_bytes=self._shard.row_bytes,
                 shard=self._shard.address,
+                gpu=_gpu_runtime(device),
                 deadline_s=deadline_s,
                 max_ctas=max_ctas,
                 self_by_nccl=self_by_nccl,
@@ -163,6 +166,17 @@ class Exchange:
             if core.all_done:
                 return rounds
         raise AssertionError("unreachable")
+
+    @property
+    def serving(self) -> str:
+        """Who gathers the rows that others ask for.
+
+        The GPU's "kernel", where rudder was built with CUDA and the shard lies on the GPU or is pinned; the
+        "processor", from other host memory; "copies", one for each run of neighbouring rows, on a GPU without
+        the kernel: slow.
+        """
+        name: str = self._core.serving
+        return name
 
     def stats(self) -> Mapping[str, int]:
         """Totals: "rounds", "rows_got", "rows_served" (own rows not counted)."""
@@ -211,3 +225,15 @@ def _as_ids(ids: Any) -> NDArray[Any]:
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise IdError(f"ids must be integers in one dimension, not {array.dtype} of shape {array.shape}")
     return np.ascontiguousarray(array, dtype=np.int32 if array.dtype == np.int32 else np.int64)
+
+
+def _gpu_runtime(device: int) -> GpuRuntime | None:
+    """The GPU that rudder's own kernels run on; None where it was built without them."""
+    if libraries.ENV_CUDART in os.environ:  # they go with NVIDIA's runtime; this is another
+        return None
+    try:
+        compiled: Any = importlib.import_module("rudder._cuda")
+    except ImportError:
+        return None
+    gpu: GpuRuntime | None = None if compiled.why_not() else compiled.open(device)
+    return gpu

@@ -36,10 +36,6 @@ UniqueId Exchange::new_id(const std::vector<std::string>& nccl_files) {
 Exchange::Exchange(Config config) : state_((check(config), std::make_shared<State>(std::move(config)))) {
   State& state = *state_;
   const auto& parts = state.parts;
-  const bool device_reads = state.cuda.type_of(state.config.shard) == kDevice;
-  if (device_reads && !state.config.gather)
-    throw Error(ErrorCode::kConfig,
-                "a shard in device memory can be served by a kernel alone: keep the shard in host memory");
   if (state.config.shard == nullptr && parts.rows(parts.local()) > 0)
     throw Error(ErrorCode::kConfig,
                 "this rank owns " + std::to_string(parts.rows(parts.local())) + " rows, but has no shard");
@@ -116,6 +112,8 @@ bool Exchange::at_rest() const {
 Exchange::Stats Exchange::stats() const {
   return {.rounds = state_->rounds, .rows_got = state_->rows_got, .rows_served = state_->rows_served};
 }
+
+Serving Exchange::serving() const { return state_->serving; }
 
 void Exchange::close() {
   State& state = *state_;

@@ -9,8 +9,7 @@
 //
 // A round: counts go over sockets (peers.h), so that no kernel waits for a rank that is late; then row
 // numbers and rows go over NCCL, each as one group of sends and receives, on the exchange's own communicator
-// and stream. Rows are gathered from device memory (or mapped host memory) by a kernel, from other host
-// memory by the CPU into pinned memory.
+// and stream. Who gathers them, Serving says.
 //
 // Nothing waits for ever. A peer that fails, dies, or is late beyond the deadline ends the exchange on every
 // rank: NCCL is aborted, and each round that waits, and each later call, throws an error that names the peer.
@@ -38,6 +37,13 @@
 namespace rudder::nccl {
 
 class Worker;
+
+// How a rank gets the rows of its shard that others ask for.
+enum class Serving : std::uint8_t {
+  kProcessor,  // from host memory into pinned memory
+  kKernel,     // from memory that the GPU reads into device memory, on the exchange's stream
+  kCopies,     // the same without a kernel: a copy for each run of neighbouring rows
+};
 
 // One round of this rank. Read it when it has finished.
 class Round {
@@ -78,7 +84,8 @@ class Exchange {
     std::vector<std::int64_t> part_starts;  // rank p owns the ids [starts[p], starts[p+1])
     std::size_t row_bytes = 0;
     const std::byte* shard = nullptr;  // this rank's rows; they outlive the exchange
-    // Device or mapped memory is gathered by it; where it is empty the shard must be host memory.
+    // Gathers from device or pinned memory. Empty: from device memory by copies, from pinned by the
+    // processor.
     GatherRows gather;
 
     std::chrono::nanoseconds deadline{std::chrono::seconds(60)};  // for each wait of a round
@@ -117,6 +124,7 @@ class Exchange {
   // never be freed then.
   bool at_rest() const;
   Stats stats() const;
+  Serving serving() const;
 
   // Ends this rank's part; rounds under way fail. Every rank should close after its last round. Idempotent.
   void close();

@@ -24,7 +24,14 @@ struct Exchange::State {
         parts(config.part_starts, static_cast<PartId>(config.rank)),
         nccl(open_nccl(config.nccl_files)),
         cuda(open_cuda(config.cuda_files, config.device)),
+        serving(serving_of(cuda.type_of(config.shard))),
         peers(config.rank, config.sockets) {}
+
+  Serving serving_of(MemoryType shard) const {
+    if (shard == kUnregistered) return Serving::kProcessor;
+    if (config.gather) return Serving::kKernel;
+    return shard == kDevice ? Serving::kCopies : Serving::kProcessor;
+  }
 
   // The worker is in a call or a wait that ends by then, or is lost.
   void doing(const char* what, Clock::time_point by) {
@@ -61,6 +68,7 @@ struct Exchange::State {
   const PartMap parts;
   const Api nccl;
   const Cuda cuda;
+  const Serving serving;
   Peers peers;  // the worker's, but for wake()
 
   std::mutex mutex;

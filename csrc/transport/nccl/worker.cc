@@ -37,13 +37,12 @@ Worker::Worker(Exchange::State& state)
       cuda_(state.cuda),
       peers_(state.peers),
       comm_(state.nccl),
-      by_kernel_(config_.gather && cuda_.type_of(config_.shard) != kUnregistered),
       pool_(std::max<std::size_t>(1, state.config.threads)),
       counts_(static_cast<std::size_t>(state.peers.count())),
       asked_(counts_.size()),
       wanted_(cuda_, Buffer::Kind::kPinned),
       asked_for_(cuda_, Buffer::Kind::kPinned),
-      serving_(cuda_, by_kernel_ ? Buffer::Kind::kDevice : Buffer::Kind::kPinned) {}
+      serving_(cuda_, state.serving == Serving::kProcessor ? Buffer::Kind::kPinned : Buffer::Kind::kDevice) {}
 
 void Worker::run() {
   FailurePtr failure;
@@ -180,19 +179,10 @@ void Worker::check_row_numbers() const {
 
 void Worker::trade_rows(Round& round) {
   const std::size_t width = config_.row_bytes;
-  const auto* asked_for = reinterpret_cast<const std::int64_t*>(asked_for_.data());
   std::byte* serving = serving_.of(asked_rows_ * width);
-  const std::span<const std::int64_t> rows(asked_for, asked_rows_);
   if (round.after_ != nullptr)
     cuda_.check(cuda_.stream_wait_event(stream_, round.after_, 0), "cudaStreamWaitEvent");
-  if (by_kernel_ && !rows.empty()) {
-    config_.gather(config_.shard, rows, width, serving, stream_);
-  } else {
-    const std::size_t grain = std::max<std::size_t>(1, kGrainBytes / width);
-    pool_.split(rows.size(), grain, [&](std::size_t begin, std::size_t end) {
-      copy_rows(config_.shard, rows.subspan(begin, end - begin), width, serving + begin * width);
-    });
-  }
+  gather({reinterpret_cast<const std::int64_t*>(asked_for_.data()), asked_rows_}, serving);
   std::vector<Communicator::Transfer> sends, receives;
   std::byte* out = round.out_;
   for (std::size_t p = 0; p < ranks(); ++p) {
@@ -207,6 +197,30 @@ void Worker::trade_rows(Round& round) {
   }
   trade(sends, receives, kInt8, "rows of the round");
   drain_stream("rows of the round");
+}
+
+void Worker::gather(std::span<const std::int64_t> rows, std::byte* serving) {
+  if (rows.empty()) return;
+  const std::size_t width = config_.row_bytes;
+  switch (state_.serving) {
+    case Serving::kKernel:
+      return config_.gather(config_.shard, rows, width, serving, stream_);
+    case Serving::kCopies:
+      for (std::size_t begin = 0, end = 1; begin < rows.size(); begin = end++) {
+        while (end < rows.size() && rows[end] == rows[end - 1] + 1) ++end;
+        const auto* from = config_.shard + static_cast<std::size_t>(rows[begin]) * width;
+        cuda_.check(
+            cuda_.memcpy_async(serving + begin * width, from, (end - begin) * width, kMemcpyDefault, stream_),
+            "cudaMemcpyAsync");
+      }
+      return;
+    case Serving::kProcessor:
+      break;
+  }
+  const std::size_t grain = std::max<std::size_t>(1, kGrainBytes / width);
+  pool_.split(rows.size(), grain, [&](std::size_t begin, std::size_t end) {
+    copy_rows(config_.shard, rows.subspan(begin, end - begin), width, serving + begin * width);
+  });
 }
 
 void Worker::trade(const std::vector<Communicator::Transfer>& sends,

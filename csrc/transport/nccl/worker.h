@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,8 @@ class Worker {
   void trade_row_numbers(const Round& round);
   void check_row_numbers() const;
   void trade_rows(Round& round);
+  // Queues on the stream, or does at once: serving[i] = shard[rows[i]].
+  void gather(std::span<const std::int64_t> rows, std::byte* serving);
   void trade(const std::vector<Communicator::Transfer>& sends,
              const std::vector<Communicator::Transfer>& receives, DataType type, const char* what);
   void drain_stream(const char* what);
@@ -58,7 +61,6 @@ class Worker {
   const Cuda& cuda_;
   Peers& peers_;
   Communicator comm_;
-  const bool by_kernel_;  // rows are gathered on the device
   ThreadPool pool_;
   void* stream_ = nullptr;
   EventHandle event_ = nullptr;

@@ -94,13 +94,10 @@ void by_number(From kind) {
   for (std::uint32_t seed = 0; seed < 100; ++seed) {
     std::mt19937 random(seed);
     const std::size_t width = any_row_bytes(random), n = random() % 70;
-    Rows table(90, width, 0, random), out(n, width, 0, random);
+    Rows table(90, width, random() % 16, random), out(n, width, random() % 16, random);
     std::vector<Id> ids(n);
     for (Id& id : ids) id = static_cast<Id>(random() % 90);
-    RowCopies job{.rows = n, .row_bytes = width, .from = kind, .index = ids.data(), .table = table.row(0)};
-    job.out = out.row(0);
-    job.vector = widest_vector(width);
-    run(job, random);
+    run(rows_by_number(table.row(0), width, kind, ids.data(), n, out.row(0)), random);
     for (std::size_t i = 0; i < n; ++i)
       ASSERT_EQ(std::memcmp(out.row(i), table.row(static_cast<std::size_t>(ids[i])), width), 0);
   }

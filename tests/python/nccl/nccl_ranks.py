@@ -29,11 +29,21 @@ class ThreadStore:
 
 
 def pinned_array(library: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Memory of the fake CUDA runtime, which the fake GPU reaches."""
+    """Pinned memory of the fake CUDA runtime."""
+    pin = ctypes.CDLL(library).cudaHostAlloc
+    return _array(lambda address, size: pin(address, size, 0), shape, dtype)
+
+
+def gpu_array(library: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Device memory of the fake CUDA runtime, which is this process's own."""
+    return _array(ctypes.CDLL(library).cudaMalloc, shape, dtype)
+
+
+def _array(allocate: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     address = ctypes.c_void_p()
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    ctypes.CDLL(library).cudaHostAlloc(ctypes.byref(address), ctypes.c_size_t(max(size, 1)), 0)
-    memory = (ctypes.c_char * max(size, 1)).from_address(address.value or 0)
+    size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    allocate(ctypes.byref(address), ctypes.c_size_t(size))
+    memory = (ctypes.c_char * size).from_address(address.value or 0)
     return np.frombuffer(memory, dtype=dtype, count=int(np.prod(shape))).reshape(shape)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nccl_ranks import ThreadStore, run_ranks
+from nccl_ranks import ThreadStore, gpu_array, run_ranks
 
 import rudder.nccl
 from rudder.errors import ClosedError, ConfigError, IdError
@@ -111,6 +112,49 @@ def test_what_cannot_be_asked_begins_no_round(pinned: Pinned) -> None:
     exchange.close()
     with pytest.raises(ClosedError):
         exchange.rows([1], pinned((1, 1), "f8"))
+
+
+def test_a_shard_on_the_gpu_serves_rows(faked: dict[str, str], pinned: Pinned) -> None:
+    rows = np.random.default_rng(5).random((90, 7)).astype("f4")
+    store = ThreadStore()
+
+    def body(rank: int) -> str:
+        shard = gpu_array(faked["RUDDER_CUDART_LIBRARY"], (30, 7), "f4")
+        shard[:] = rows[rank * 30 : rank * 30 + 30]
+        with exchange_of(store, rank, 3, shard) as exchange:
+            for number in range(5):
+                ids = np.random.default_rng([rank, number]).integers(0, 90, 50 * number)
+                assert np.array_equal(exchange.rows(ids, pinned((len(ids), 7), "f4")), rows[ids])
+            exchange.drain()
+            return exchange.serving
+
+    assert run_ranks(3, body) == ["copies"] * 3
+
+
+class OnAnotherGpu:
+    """As far as an exchange looks at a tensor."""
+
+    is_cuda, ndim, dtype, shape = True, 2, "float32", (10, 2)
+    device = SimpleNamespace(index=1)
+
+    def __len__(self) -> int:
+        return 10
+
+    def is_contiguous(self) -> bool:
+        return True
+
+    def element_size(self) -> int:
+        return 4
+
+    def data_ptr(self) -> int:
+        return 4096
+
+
+@pytest.mark.usefixtures("faked")
+def test_a_shard_on_another_gpu_is_refused() -> None:
+    pytest.importorskip("torch")
+    with pytest.raises(ConfigError, match="the exchange is on GPU 0"):
+        exchange_of(ThreadStore(), 0, 1, OnAnotherGpu())
 
 
 @pytest.mark.usefixtures("faked")

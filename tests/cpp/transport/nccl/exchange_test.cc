@@ -180,11 +180,36 @@ TEST(Exchange, RefusesWhatCannotWork) {
   EXPECT_THROW(Exchange{ranks.config(0)}, Error);
 }
 
-TEST(Exchange, AShardInDeviceMemoryNeedsTheKernel) {
-  Ranks ranks({0, 10}, 8, Where::kDevice);
-  auto config = ranks.config(0);
-  config.gather = nullptr;
-  EXPECT_THROW(Exchange{config}, Error);
+TEST(Exchange, WithoutAKernelAShardInDeviceMemoryIsServedByCopies) {
+  Ranks ranks({0, 40, 100}, 24, Where::kDevice);
+  ranks.run([&](std::size_t rank) {
+    auto config = ranks.config(rank);
+    config.gather = nullptr;
+    Exchange exchange(config);
+    EXPECT_EQ(exchange.serving(), Serving::kCopies);
+    std::mt19937 random(static_cast<unsigned>(rank));
+    for (int number = 0; number < 10; ++number) {
+      Ids ids = random_ids(random, ranks.ids(), 60);
+      if (number % 2 == 0) std::sort(ids.begin(), ids.end());  // rows that lie beside each other go as one
+      const Memory out(Where::kDevice, ids.size() * 24);
+      out.data()[ids.size() * 24] = std::byte{0x5a};
+      const RoundPtr round = begin(exchange, ids, out.data());
+      exchange.wait(round);
+      ranks.expect_rows(*round, ids, out.data());
+    }
+  });
+}
+
+TEST(Exchange, WhoGathersRowsDependsOnWhereTheShardLies) {
+  for (const Where where : {Where::kPageable, Where::kPinned, Where::kDevice})
+    for (const bool kernel : {false, true}) {
+      Ranks ranks({0, 10}, 8, where);
+      auto config = ranks.config(0);
+      config.gather = kernel ? gather_on_stream : Exchange::GatherRows{};
+      Serving expected = where == Where::kDevice ? Serving::kCopies : Serving::kProcessor;
+      if (kernel && where != Where::kPageable) expected = Serving::kKernel;
+      EXPECT_EQ(Exchange(config).serving(), expected);
+    }
 }
 
 TEST(Exchange, RanksThatDisagreeAboutTheTableFailAtTheStart) {
