@@ -6,7 +6,8 @@ Schema 1, one JSON object a line (`kind` is "start", "interval" or "end"), all n
 field                 meaning
 ====================  ==============================================================================
 ids_requested         ids asked for, local ones and repetitions included
-rows_requested        remote rows asked for, each once per minibatch: what moves without a buffer
+rows_requested        remote rows asked for, each once per minibatch: what moves without a buffer. They
+                      count when their minibatch is planned, ahead of its use, until it is dropped
 rows_hit              of these, found in the buffer
 rows_hit_on_device    of these, found in GPU memory
 rows_moved            rows that crossed the transport

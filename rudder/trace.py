@@ -81,6 +81,8 @@ _LENGTH = struct.Struct("<I")
 _LEVEL = 1
 # Bytes of ids in no order are skewed but do not repeat: Huffman codes alone are smaller then, and soon made.
 _STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY)
+# Bytes of a plane that show which of them is better.
+_TELLING = 1024
 _NO_IDS: Ids = np.empty(0, dtype=np.int64)
 
 
@@ -205,7 +207,7 @@ def encode_ids(ids: Ids) -> bytes:
     planes = np.ascontiguousarray(ids.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :width].T)
     parts = [_IDS.pack(width, len(ids))]
     for plane in planes:
-        data = min((plane.tobytes(), *(_deflate(plane, strategy) for strategy in _STRATEGIES)), key=len)
+        data = min(plane.tobytes(), _compressed(plane), key=len)
         parts += [_LENGTH.pack(len(data)), data]
     return b"".join(parts)
 
@@ -231,6 +233,13 @@ def decode_ids(data: bytes) -> Ids:
     except (struct.error, zlib.error, ValueError, IndexError, MemoryError) as error:
         raise FormatError(f"ids of a trace cannot be decoded: {error}") from error
     return wide.reshape(-1).view("<i8").astype(np.int64)
+
+
+def _compressed(plane: NDArray[np.uint8]) -> bytes:
+    # Both strategies on the whole plane would cost the recorder twice the time; a piece of it tells.
+    piece = plane[: max(_TELLING, len(plane) // 16)]
+    best = min(_STRATEGIES, key=lambda strategy: len(_deflate(piece, strategy)))
+    return _deflate(plane, best)
 
 
 def _deflate(plane: NDArray[np.uint8], strategy: int) -> bytes:
