@@ -1,36 +1,85 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one go: builds for it, runs the tests marked `gpu`, those under compute-sanitizer,
-# and the benchmark. Needs nvcc, CMake, Ninja, and a Python (PYTHON, else python3) with torch, numpy, pybind11, pytest,
-# hypothesis, typer and rich; installs nothing and needs no network. What it finds lies in OUT, else build/gpu/out.
+# and the benchmarks with their goals. Needs nvcc, CMake, Ninja, and a Python (PYTHON, else python3) with torch, numpy,
+# pybind11, pytest, hypothesis, typer and rich; installs nothing and needs no network. NCCL is torch's own, or the
+# system's. What it finds lies in OUT, else build/gpu/out; result.md there is the table. BENCH: more options of
+# `rudder bench gpu`. Every step runs, whatever those before it did; it ends with 1 where one failed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+root=$PWD
 python=${PYTHON:-python3}
-out=${OUT:-$PWD/build/gpu/out}
-site=$PWD/build/gpu/site
+build=${BUILD:-$root/build/gpu}
+out=${OUT:-$build/out}
+site=$build/site
+sanitizer=${SANITIZER:-compute-sanitizer}
 mkdir -p "$out"
-nvidia-smi | tee "$out/machine.txt"
+gpus=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader)
+nvidia-smi >"$out/machine.txt"
 
-cmake -S . -B build/gpu/cmake -G Ninja --log-level=WARNING -DRUDDER_WITH_CUDA=ON -DRUDDER_WITH_UCX=OFF \
+cmake -S . -B "$build/cmake" -G Ninja --log-level=WARNING -DRUDDER_WITH_CUDA=ON -DRUDDER_WITH_UCX=OFF \
   -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" -DPython_EXECUTABLE="$(command -v "$python")"
-cmake --build build/gpu/cmake --target _core _cuda
+cmake --build "$build/cmake" --target _core _cuda _nccl
 rm -rf "$site" && mkdir -p "$site" && cp -r rudder "$site/"
-cmake --install build/gpu/cmake --prefix "$site" >/dev/null
+cmake --install "$build/cmake" --prefix "$site" >/dev/null
 export PYTHONPATH=$site PYTHONUNBUFFERED=1 PYTEST_TIMEOUT=0
-cd "$site"  # not the checkout, whose package has no compiled part
-tests="$OLDPWD/tests/gpu"
+cd "$site" # not the checkout, whose package has no compiled part
+
+# Tests that need a GPU skip themselves where none can be used: here that is a failure.
+"$python" -c 'import sys, torch, rudder.gpu
+sys.exit(rudder.gpu.why_not() or (None if torch.cuda.is_available() else "this torch has no CUDA"))'
+why_no_nccl=$("$python" -c 'import rudder.nccl; print(rudder.nccl.why_not() or "")')
 
 failed=0
-"$python" -m pytest -q -s -m gpu "$tests" -c "$OLDPWD/pyproject.toml" 2>&1 | tee "$out/tests.txt" || failed=1
-sanitizer=${SANITIZER:-compute-sanitizer}
+steps=()
+# NAME COMMAND...: what it prints goes to the terminal and to OUT/NAME.txt.
+step() {
+  local name=$1 verdict=passed
+  shift
+  "$@" 2>&1 | tee "$out/$name.txt" || { verdict=FAILED && failed=1; }
+  steps+=("| $name | $verdict | $(tail -n 1 "$out/$name.txt" | tr -d '|=') |")
+}
+skip() { steps+=("| $1 | not run | $2 |"); }
+
+pytest=("$python" -m pytest -q -s -rs -m gpu -c "$root/pyproject.toml")
+step tests "${pytest[@]}" "$root/tests/gpu"
+if [ -n "$why_no_nccl" ]; then
+  skip nccl "$why_no_nccl"
+else
+  step nccl "${pytest[@]}" "$root/tests/python/nccl"
+fi
 if command -v "$sanitizer" >/dev/null; then
-  # The profiler and the sanitizer exclude one another.
+  # The profiler and the sanitizer exclude one another. NCCL's own kernels are not ours to check.
   for tool in memcheck racecheck; do
-    "$sanitizer" --tool "$tool" --error-exitcode 7 --target-processes all "$python" -m pytest -q -m gpu "$tests" \
-      -c "$OLDPWD/pyproject.toml" \
-      -k 'not waits_for_nothing and not callers_stream' 2>&1 | tee "$out/$tool.txt" || failed=1
+    step "$tool" "$sanitizer" --tool "$tool" --error-exitcode 7 --target-processes all \
+      "${pytest[@]}" "$root/tests/gpu" -k 'not waits_for_nothing and not callers_stream'
   done
 else
-  echo "no $sanitizer: not run" | tee "$out/sanitizer.txt"
+  skip memcheck "there is no $sanitizer" && skip racecheck "there is no $sanitizer"
+  failed=1
 fi
-"$python" -m rudder.cli bench gpu --json "$out/bench.json" ${BENCH:-} 2>&1 | tee "$out/bench.txt" || failed=1
+bench=(bench gpu --goals --json "$out/bench.json")
+# shellcheck disable=SC2086  # BENCH holds words
+step bench "$python" -m rudder.cli "${bench[@]}" ${BENCH:-}
+count=$(wc -l <<<"$gpus")
+if [ "$count" -gt 1 ] && [ -z "$why_no_nccl" ]; then
+  # shellcheck disable=SC2086
+  step exchange "$python" -m torch.distributed.run --standalone --nproc-per-node "$count" \
+    -m rudder.cli bench gpu --json "$out/exchange.json" ${BENCH:-}
+else
+  skip exchange "${why_no_nccl:-one GPU only}"
+fi
+
+{
+  printf '# Rudder on %s\n\n' "$(head -n 1 <<<"$gpus" | cut -d, -f1)"
+  printf -- '- GPUs (name, driver, memory):\n'
+  while read -r line; do printf '  - %s\n' "$line"; done <<<"$gpus"
+  printf -- '- processor: %s\n' "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)"
+  printf -- '- commit: %s\n' "$(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)"
+  printf -- '- command: %sbash tests/gpu/run.sh\n\n' "${BENCH:+BENCH='$BENCH' }"
+  printf '| step | result | its last line |\n| --- | --- | --- |\n'
+  printf '%s\n' "${steps[@]}"
+  printf '\n```\n%s\n```\n' "$(cat "$out/bench.txt")"
+  [ ! -f "$out/exchange.txt" ] || printf '\n```\n%s\n```\n' "$(cat "$out/exchange.txt")"
+} >"$out/result.md"
+echo "==> $out/result.md"
 exit $failed

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import struct
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +37,47 @@ def test_the_cuda_module_imports_without_a_driver() -> None:
     version, count, usable = run.stdout.split()
     assert float(version) >= 12
     assert (int(count) > 0) == (usable == "True")
+
+
+# A container of GPU code: magic, version, bytes of this header, bytes of what follows.
+_CONTAINER = struct.Struct("<IHHQ")
+_MAGIC = b"\x50\xed\x55\xba"
+# A part of it: 1 for PTX and 2 for machine code, a version, bytes of its header and of what follows, two
+# words on compression, the version of PTX (minor, major), the architecture.
+_PART = struct.Struct("<HHIQIIHHI")
+
+
+def gpu_code(module: bytes) -> set[tuple[str, int]]:
+    """("ptx" or "machine code", architecture) of all that a module holds for GPUs."""
+    found = set()
+    at = module.find(_MAGIC)
+    while at >= 0:
+        _, _, header, size = _CONTAINER.unpack_from(module, at)
+        at += header
+        end = at + size
+        while at < end:
+            kind, _, header, size, *_, architecture = _PART.unpack_from(module, at)
+            found.add(("ptx" if kind == 1 else "machine code", architecture))
+            at += header + size
+        at = module.find(_MAGIC, end)
+    return found
+
+
+def test_the_kernels_are_built_for_ampere_hopper_and_what_comes() -> None:
+    module = pytest.importorskip("rudder._cuda", reason="rudder was built without nvcc")
+    found = gpu_code(Path(module.__file__).read_bytes())
+    assert {("machine code", 80), ("machine code", 90), ("ptx", 90)} <= found
+
+
+def test_the_cuda_module_needs_no_library_of_cuda() -> None:
+    module = pytest.importorskip("rudder._cuda", reason="rudder was built without nvcc")
+    tool = shutil.which("readelf")
+    if tool is None:
+        pytest.skip("no readelf")
+    run = subprocess.run([tool, "-d", module.__file__], capture_output=True, text=True, timeout=120)
+    needed = re.findall(r"NEEDED.*\[(.+)\]", run.stdout)
+    assert needed, run.stderr
+    assert [name for name in needed if "cuda" in name or "nccl" in name] == []
 
 
 def test_a_gpu_that_is_not_there_is_a_typed_error() -> None:

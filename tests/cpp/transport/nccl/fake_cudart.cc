@@ -1,20 +1,36 @@
 // A CUDA runtime for tests, as a library to be opened in place of the real one: device and pinned memory are
 // host memory that it remembers, each stream is a thread that does its work in order, later than it was asked
-// for. FAKE_CUDA_DEVICES says how many GPUs there are (8 where it is not set). Nothing of CUDA is needed to
+// for. FAKE_CUDA_DEVICES says how many GPUs there are (8 where it is not set). FAKE_CUDA_FAULT names a call
+// that fails, or "addresses" or "read-only", which the GPU cannot pin then. Nothing of CUDA is needed to
 // build it.
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <thread>
 
 namespace {
 
-enum Error : int { kSuccess = 0, kInvalidValue = 1, kNoMemory = 2, kNoDevice = 100, kNotReady = 600 };
+enum Error : int {
+  kSuccess = 0,
+  kInvalidValue = 1,
+  kNoMemory = 2,
+  kNoDevice = 100,
+  kNotReady = 600,
+  kIllegalAddress = 700,
+  kRegistered = 712,
+  kNotRegistered = 713
+};
+// Of cudaDeviceAttr.
+enum Attribute : int { kMultiprocessors = 16, kSameAddresses = 91, kReadOnly = 113 };
+// More than any GPU has.
+constexpr std::size_t kMemory = std::size_t{1} << 40;
 enum Type : int { kUnregistered = 0, kPinned = 1, kDevice = 2 };
 
 struct Stream {
@@ -47,6 +63,11 @@ thread_local int device = 0;
 int devices() {
   const char* text = std::getenv("FAKE_CUDA_DEVICES");
   return text == nullptr ? 8 : std::atoi(text);
+}
+
+bool broken(const char* what) {
+  const char* named = std::getenv("FAKE_CUDA_FAULT");
+  return named != nullptr && std::string_view(named) == what;
 }
 
 void drive(const std::shared_ptr<Stream>& stream) {
@@ -86,6 +107,7 @@ void enqueue(void* stream, std::function<void()> work) {
 }
 
 int allocate(void** memory, std::size_t bytes, Type type) {
+  if (bytes > kMemory) return kNoMemory;
   *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*memory == nullptr) return kNoMemory;
   Runtime& cuda = runtime();
@@ -128,15 +150,48 @@ API cudaSetDevice(int number) {
   device = number;
   return number < devices() ? kSuccess : kInvalidValue;
 }
+API cudaGetDevice(int* number) {
+  *number = device;
+  return kSuccess;
+}
+// The name stands first in cudaDeviceProp, whatever CUDA's version; so far only its callers know the rest.
+API cudaGetDeviceProperties(char* properties, int) {
+  std::strcpy(properties, "fake GPU");
+  return kSuccess;
+}
+API cudaGetDeviceProperties_v2(char* properties, int number) {
+  return cudaGetDeviceProperties(properties, number);
+}
+API cudaDeviceGetAttribute(int* value, int attribute, int) {
+  *value = attribute == kMultiprocessors ? 4 : 1;
+  if (attribute == kSameAddresses && broken("addresses")) *value = 0;
+  if (attribute == kReadOnly && broken("read-only")) *value = 0;
+  return kSuccess;
+}
 API cudaGetLastError() { return kSuccess; }
 extern "C" __attribute__((visibility("default"))) const char* cudaGetErrorString(int error) {
   return error == kNoDevice ? "no CUDA-capable device is detected" : "the fake runtime refused";
+}
+extern "C" __attribute__((visibility("default"))) const char* cudaGetErrorName(int error) {
+  return error == kNoDevice ? "cudaErrorNoDevice" : "cudaErrorFake";
 }
 
 API cudaMalloc(void** memory, std::size_t bytes) { return allocate(memory, bytes, kDevice); }
 API cudaFree(void* memory) { return release(memory); }
 API cudaHostAlloc(void** memory, std::size_t bytes, unsigned) { return allocate(memory, bytes, kPinned); }
 API cudaFreeHost(void* memory) { return release(memory); }
+API cudaHostRegister(void* memory, std::size_t bytes, unsigned) {
+  if (broken("cudaHostRegister")) return kNoMemory;
+  Runtime& cuda = runtime();
+  const std::lock_guard lock(cuda.mutex);
+  const bool added = cuda.memory.try_emplace(static_cast<const char*>(memory), bytes, kPinned).second;
+  return added ? kSuccess : kRegistered;
+}
+API cudaHostUnregister(void* memory) {
+  Runtime& cuda = runtime();
+  const std::lock_guard lock(cuda.mutex);
+  return cuda.memory.erase(static_cast<const char*>(memory)) == 1 ? kSuccess : kNotRegistered;
+}
 
 API cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
   Runtime& cuda = runtime();
@@ -198,7 +253,15 @@ API cudaEventRecord(void* event, void* stream) {
   });
   return kSuccess;
 }
+API cudaEventSynchronize(void* event) {
+  Runtime& cuda = runtime();
+  std::unique_lock lock(cuda.mutex);
+  const std::shared_ptr<Event> asked = cuda.events.at(event);
+  cuda.changed.wait(lock, [&] { return asked->finished == asked->last; });
+  return kSuccess;
+}
 API cudaEventQuery(void* event) {
+  if (broken("cudaEventQuery")) return kIllegalAddress;
   Runtime& cuda = runtime();
   const std::lock_guard lock(cuda.mutex);
   const Event& asked = *cuda.events.at(event);
@@ -219,6 +282,7 @@ API cudaStreamWaitEvent(void* stream, void* event, unsigned) {
 }
 
 API cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, int, void* stream) {
+  if (broken("cudaMemcpyAsync")) return kIllegalAddress;
   enqueue(stream, [=] { std::memcpy(to, from, bytes); });
   return kSuccess;
 }
