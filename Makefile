@@ -4,6 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := dgl,cli,ucx,agent,pilot,dev
+# Modules of the extras: with one of them missing, tests must fail, not be skipped (tests/python/test_required.py).
+REQUIRED := llama_cpp,gguf,torch,sklearn,typer,rich
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 # How llama.cpp is built for the agent: only the library that is used, its files compiled many at a time, which halves
@@ -97,7 +99,7 @@ endif
 
 test-python: env
 	$(say) 'Python and distributed tests'
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@RUDDER_REQUIRE=$(REQUIRED) $(BIN)/python -m pytest -q $(ARGS)
 
 gpu-test: env
 	$(say) 'tests, compute-sanitizer and benchmark on the GPU'

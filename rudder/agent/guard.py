@@ -50,8 +50,15 @@ _FILLING = 2
 class Modelled(Protocol):
     """What the guard asks of a shadow; see `rudder.shadow.Shadow`."""
 
-    live_ms: float | None
-    default_ms: float | None
+    @property
+    def live_ms(self) -> float | None:
+        """Modelled milliseconds a step of the past interval; None: nothing is known yet."""
+        ...
+
+    @property
+    def default_ms(self) -> float | None:
+        """The same, under the default plan from the beginning."""
+        ...
 
     def counterfactuals(self, plans: Mapping[str, Plan], *, slower: float = 1.0) -> dict[str, float]:
         """Modelled milliseconds a step of the past interval, also had the link been so many times slower."""

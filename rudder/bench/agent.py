@@ -5,24 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rudder.agent.controller import make_controller
-from rudder.agent.oracle import OracleController
+from rudder.agent.controller import Controller, make_controller
 from rudder.bench.agent_players import Late, ModelPlayer
 from rudder.bench.agent_result import DEFAULT, ORACLE, AgentReport, Outcome
 from rudder.errors import ConfigError
 from rudder.plan import BOUNDS, Plan
 from rudder.rollout.drive import Make, drive
 from rudder.rollout.generate import KINDS, workload
+from rudder.rollout.oracle import OracleController
+from rudder.rollout.recorded import KINDS as RECORDED_KINDS
+from rudder.rollout.recorded import Traces
+from rudder.rollout.simulator import Simulator
+from rudder.rollout.terms import LIVE
 from rudder.rollout.workload import Workload
 
 if TYPE_CHECKING:
     from rudder.agent.worker.decider import Decider
 
 AGENT, LATE = "agent", "agent late"
+#: Intervals of the future that the greedy oracles see.
+HORIZONS = (2, 4, 8)
 #: What takes part where nobody says otherwise; classifiers by "classifier:KIND".
 CONTROLLERS = ("rule", "shadow", "classifier:forest")
 # Until a server that answers behind an address is given up.
@@ -45,6 +52,8 @@ class AgentSettings:
     #: Of a job that the model would steer: milliseconds of a step, minibatches of an interval.
     step_ms: float = 100.0
     interval: int = 32
+    #: Recorded accesses in the place of generated ones: their second halves.
+    traces: Traces | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError."""
@@ -53,6 +62,8 @@ class AgentSettings:
                 raise ConfigError(f"workload {kind!r}: use {', '.join(KINDS)}")
         if self.each < 1 or self.step_ms <= 0:
             raise ConfigError("give at least one workload of each kind, and a step of more than 0 ms")
+        if self.traces is not None and not set(self.kinds) & set(RECORDED_KINDS):
+            raise ConfigError(f"costs of recorded accesses can be {', '.join(RECORDED_KINDS)}")
 
 
 def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: None) -> AgentReport:
@@ -61,24 +72,21 @@ def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: Non
     Raises ConfigError, FormatError, AgentError.
 
     The model's decisions take no modelled time: they are made beside the training. "agent late" is the same
-    model where each answer is in force an interval later.
+    model where each answer is in force an interval later. All on the terms of a live run
+    (`rudder.rollout.terms`). The default plan needs no shadow, so it pays for none; nor does the oracle. That
+    is no controller but a bound: the best of what greedy ones reach that see `HORIZONS` intervals ahead, and
+    of all others.
     """
     loaded = decider(settings.model) if settings.model is not None else None
     model = ModelPlayer(loaded) if loaded is not None else None
-    players: dict[str, Make] = {
-        name: (lambda _, name=name: make_controller(name))  # type: ignore[misc]
-        for name in (DEFAULT, *settings.controllers)
-    }
+    players: dict[str, Make] = {name: by_name(name) for name in (DEFAULT, *settings.controllers)}
     if model is not None:
-        players[AGENT] = lambda _: model
-        players[LATE] = lambda _: Late(model)
-    players[ORACLE] = lambda simulator: OracleController(simulator.cost_of)
+        players[AGENT] = partial(given, model)
+        players[LATE] = partial(_late, model)
     outcomes = []
     for load in held_out(settings):
         tell(load.name)
-        for name, make in players.items():
-            found = drive(load, make, guarded=settings.guard, plan=Plan(interval=settings.interval))
-            outcomes.append(Outcome(load.name, name, found.step_ms, found.changes, found.rolled_back))
+        outcomes += _played(load, players, settings)
     if model is None or loaded is None:
         return AgentReport(None, None, {}, None, 0, outcomes)
     taken, parts = model.total_ms, (np.median(model.prefill_ms), np.median(model.decode_ms))
@@ -94,6 +102,39 @@ def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: Non
             in_time(float(np.percentile(taken, 99)), settings),
         ],
     )
+
+
+def _played(load: Workload, players: dict[str, Make], settings: AgentSettings) -> list[Outcome]:
+    """Everybody on one workload, the oracle last."""
+    play = partial(drive, load, plan=Plan(interval=settings.interval, prior=load.priors[0]), terms=LIVE)
+    found = {
+        name: play(make, shadow=name != DEFAULT, guarded=settings.guard) for name, make in players.items()
+    }
+    greedy = [play(partial(OracleController, horizon=ahead), shadow=False) for ahead in HORIZONS]
+    found[ORACLE] = min((*greedy, *found.values()), key=lambda each: each.step_ms)
+    return [
+        Outcome(load.name, name, each.step_ms, each.changes, each.rolled_back) for name, each in found.items()
+    ]
+
+
+def by_name(name: str) -> Make:
+    """Makes the controller of that name anew for each run; a classifier, which learns first, once."""
+    if name.startswith("classifier"):
+        return partial(given, make_controller(name))
+    return partial(_named, name)
+
+
+def given(controller: Controller, _: Simulator) -> Controller:
+    """The same controller for every run."""
+    return controller
+
+
+def _named(name: str, _: Simulator) -> Controller:
+    return make_controller(name)
+
+
+def _late(controller: Controller, _: Simulator) -> Controller:
+    return Late(controller)
 
 
 def in_time(decision_ms: float, settings: AgentSettings) -> str:
@@ -127,6 +168,7 @@ def decider(model: str) -> Decider:
 
 def held_out(settings: AgentSettings) -> Iterable[Workload]:
     """Workloads that nothing was learned from."""
-    for number in range(settings.each):
-        for kind in settings.kinds:
-            yield workload(kind, settings.seed * 1000 + number, held_out=True)
+    seeds = range(settings.seed * 1000, settings.seed * 1000 + settings.each)
+    if settings.traces is not None:
+        return settings.traces.workloads(held_out=True, seeds=seeds, kinds=settings.kinds)
+    return (workload(kind, seed, held_out=True) for seed in seeds for kind in settings.kinds)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rudder.agent.classifier import ClassifierController
-from rudder.agent.controller import make_controller
-from rudder.agent.oracle import OracleController
-from rudder.bench.agent import AGENT, AgentSettings, decider, held_out
+from rudder.bench.agent import AGENT, AgentSettings, by_name, decider, given, held_out
 from rudder.bench.agent_players import ModelPlayer
 from rudder.bench.agent_result import ORACLE
 from rudder.pilot.gather import Amount, gather
 from rudder.plan import Plan
 from rudder.policies import SCORE
 from rudder.rollout.drive import Make
+from rudder.rollout.oracle import OracleController
 from rudder.rollout.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -44,20 +44,18 @@ def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: Non
 
     Classifiers learn from decisions of other workloads, which are played and labelled first.
     """
-    players: dict[str, Make] = {"always": lambda _: _Says(True), "never": lambda _: _Says(False)}
+    players: dict[str, Make] = {"always": partial(given, _Says(True)), "never": partial(given, _Says(False))}
     if settings.model is not None:
-        model = ModelPlayer(decider(settings.model))
-        players[AGENT] = lambda _: model
+        players[AGENT] = partial(given, ModelPlayer(decider(settings.model)))
     learned = [name for name in settings.controllers if name.startswith("classifier:")]
     if learned:
         lessons = gather(Amount(_LESSONS, settings.seed, scores=True), 1, tell)
     for name in settings.controllers:
         if name in learned:
-            classifier = ClassifierController(name.partition(":")[2], lessons)
-            players[name] = lambda _, made=classifier: made  # type: ignore[misc]
+            players[name] = partial(given, ClassifierController(name.partition(":")[2], lessons))
         else:
-            players[name] = lambda _, name=name: make_controller(name)  # type: ignore[misc]
-    players[ORACLE] = lambda simulator: OracleController(simulator.cost_of)
+            players[name] = by_name(name)
+    players[ORACLE] = OracleController
     plan = Plan(interval=settings.interval, prior="degree")
     times: dict[str, list[float]] = {name: [] for name in players}
     sums = {name: dict.fromkeys(_COUNTED, 0) for name in players}

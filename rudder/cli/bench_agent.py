@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -26,6 +27,17 @@ def agent(
         str,
         typer.Option(help="steady,phases,sliding,fanout,bandwidth,memory; drifting: all but steady."),
     ] = "drifting",
+    traces: Annotated[
+        Optional[list[Path]],
+        typer.Option(
+            metavar="PATH",
+            help="Recorded accesses, not generated ones: .trace, .npz, or folders of them; repeatable.",
+        ),
+    ] = None,
+    link: Annotated[
+        Optional[str],
+        typer.Option(metavar="BYTES", help="A second, of recorded runs' link (1GiB). [default: estimated]"),
+    ] = None,
     each: Annotated[int, typer.Option(help="Workloads of each kind.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the workloads.")] = 1,
     guard: Annotated[bool, typer.Option(help="Behind every controller, as in a live run.")] = True,
@@ -43,20 +55,25 @@ def agent(
 
     Workloads come from a simulator of training jobs that drift. Nothing was learned from these: their seeds,
     graphs and costs are others than those of `rudder pilot train`. Without --model, controllers alone.
+
+    With --traces, the second half of each, at the costs that were recorded; where none were, they are drawn
+    and drift as --workloads says (steady, bandwidth, memory).
     """
     from rudder.bench import agent_table
     from rudder.bench.agent import CONTROLLERS, AgentSettings, run
     from rudder.rollout.generate import DRIFTING
+    from rudder.rollout.recorded import Traces
 
     settings = AgentSettings(
-        model,
-        tuple(controllers.split(",")) if controllers else CONTROLLERS,
-        DRIFTING if workloads == "drifting" else tuple(workloads.split(",")),
-        each,
-        seed,
-        guard,
-        step_ms,
-        interval,
+        model=model,
+        controllers=tuple(controllers.split(",")) if controllers else CONTROLLERS,
+        kinds=DRIFTING if workloads == "drifting" else tuple(workloads.split(",")),
+        each=each,
+        seed=seed,
+        guard=guard,
+        step_ms=step_ms,
+        interval=interval,
+        traces=Traces.named(traces, link),
     )
     if paper:
         from rudder.bench import paper as papers_mode

@@ -35,18 +35,31 @@ def train(
         Optional[Path],
         typer.Option(metavar="FOLDER", help="Keep what is made on the way, and go on from what is there."),
     ] = None,
+    traces: Annotated[
+        Optional[list[Path]],
+        typer.Option(
+            metavar="PATH",
+            help="Learn from the first half of recorded accesses, too: .trace, .npz, or folders; repeatable.",
+        ),
+    ] = None,
+    link: Annotated[
+        Optional[str],
+        typer.Option(metavar="BYTES", help="A second, of recorded runs' link (1GiB). [default: estimated]"),
+    ] = None,
     decisions: Annotated[
         Optional[Path], typer.Option(metavar="FILE.tsv", help="Write the labelled decisions here, too.")
     ] = None,
 ) -> None:
     """Make a pilot: play generated workloads, label each decision by trying plans, train, write a GGUF file.
 
+    With --traces, also of recorded accesses: the first half of each is learned from, the second is held out.
     Needs the extra "pilot". Prints the loss on held-out decisions and the share of answers that are right.
     """
     from rudder.pilot.recipe import Recipe, make
+    from rudder.rollout.recorded import Traces
 
     make(
-        Recipe(seed=seed, minutes=minutes, threads=threads),
+        Recipe(seed=seed, minutes=minutes, threads=threads, traces=Traces.named(traces, link)),
         out,
         work=work,
         decisions=decisions,

@@ -7,20 +7,27 @@ astray, from plans near and far. On the way every interval's decision is labelle
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from typing import Optional
 
 from rudder.agent.evidence import Evidence
 from rudder.agent.examples import Example
 from rudder.agent.space import LADDERS
-from rudder.pilot.label import HORIZON, label
 from rudder.plan import Plan
 from rudder.policies import SCORE
 from rudder.rollout.generate import DRIFTING, workload
-from rudder.rollout.simulator import PRIORS, Simulator
+from rudder.rollout.label import HORIZON, label
+from rudder.rollout.recorded import KINDS as RECORDED_KINDS
+from rudder.rollout.recorded import Traces
+from rudder.rollout.simulator import Simulator
+from rudder.rollout.terms import LIVE, PRIORS, Terms
+from rudder.rollout.workload import Workload
 
+# Costs drawn for a trace that tells of none, each in every kind.
+_DRAWS = 2
 _WAYS = {"label": 0.45, "astray": 0.3, "shadow": 0.15, "stay": 0.1}
 
 
@@ -33,31 +40,45 @@ class Amount:
     held_out: bool = False
     #: The paper's mode: policy score, yes or no to replacement.
     scores: bool = False
+    #: Recorded accesses, beside the generated ones.
+    traces: Traces | None = None
+
+    def recorded(self) -> Iterator[Workload]:
+        """Workloads of the traces: of their first halves, or of the second ones where held out."""
+        seeds = range(self.seed * 10_000, self.seed * 10_000 + (1 if self.held_out else _DRAWS))
+        if self.traces is not None:
+            yield from self.traces.workloads(held_out=self.held_out, seeds=seeds, kinds=RECORDED_KINDS)
 
 
 def gather(amount: Amount, processes: int, tell: Callable[[str], None]) -> list[Example]:
     """All decisions of all workloads, in the order of the workloads. ``processes`` changes no example."""
-    tasks = [(amount, number) for number in range(amount.workloads)]
+    tasks: list[_Task] = [(amount, number, None) for number in range(amount.workloads)]
+    tasks += [(amount, number, load) for number, load in enumerate(amount.recorded(), amount.workloads)]
     found: list[Example] = []
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for number, examples in enumerate(pool.map(_played, tasks), 1):
             found += examples
-            if number % 20 == 0 or number == amount.workloads:
-                tell(f"workload {number} of {amount.workloads}: {len(found)} decisions")
+            if number % 20 == 0 or number == len(tasks):
+                tell(f"workload {number} of {len(tasks)}: {len(found)} decisions")
     return found
 
 
-def _played(task: tuple[Amount, int]) -> list[Example]:
-    amount, number = task
+# Which amount, the how many-th workload of it, and that itself where it was recorded.
+_Task = tuple[Amount, int, Optional[Workload]]
+
+
+def _played(task: _Task) -> list[Example]:
+    amount, number, load = task
     chance = random.Random(f"{amount.seed} {number} {amount.held_out}")
     kinds = (*DRIFTING, *DRIFTING, "steady")
-    load = workload(kinds[number % len(kinds)], amount.seed * 10_000 + number, held_out=amount.held_out)
+    if load is None:
+        load = workload(kinds[number % len(kinds)], amount.seed * 10_000 + number, held_out=amount.held_out)
     if amount.scores:
         start = Plan(prior="degree", replace=chance.random() < 0.5)
         simulator = Simulator(load, start, policy=SCORE)
     else:
-        default, start, priors = _start(chance)
-        simulator = Simulator(load, default, priors=priors)
+        default, start, priors = _start(chance, load.priors)
+        simulator = Simulator(load, default, terms=_terms(chance, priors))
     way = chance.choices(list(_WAYS), list(_WAYS.values()))[0]
     blind = chance.random() < 0.05
     found: list[Example] = []
@@ -70,9 +91,10 @@ def _played(task: tuple[Amount, int]) -> list[Example]:
         start = _next(way, evidence, example, chance)
 
 
-def _start(chance: random.Random) -> tuple[Plan, Plan, tuple[str, ...]]:
+def _start(chance: random.Random, known: tuple[str, ...]) -> tuple[Plan, Plan, tuple[str, ...]]:
     """The default plan, the plan at the beginning (perhaps another one), and the priors there are."""
-    priors = chance.choice([PRIORS, PRIORS, PRIORS, ("degree", "frequency", "none"), ("vip",)])
+    wanted = chance.choice([PRIORS, PRIORS, PRIORS, ("degree", "frequency", "none"), ("vip",)])
+    priors = tuple(name for name in wanted if name in known) or known
     interval = chance.choice((16, 32, 32, 32, 32, 64))
     default = Plan(prior=priors[0], interval=interval)
     if chance.random() < 0.2:
@@ -88,6 +110,14 @@ def _start(chance: random.Random) -> tuple[Plan, Plan, tuple[str, ...]]:
         half_life=128 if prior == "frequency" else 0,
     )
     return default, start, priors
+
+
+def _terms(chance: random.Random, priors: tuple[str, ...]) -> Terms:
+    """Those of a live run in half of the workloads, with a latency that the shadow knows or not."""
+    as_live, known = chance.random() < 0.5, chance.random() < 0.3
+    if not as_live:
+        return Terms(priors=priors)
+    return replace(LIVE, priors=priors, latency=None if known else LIVE.latency)
 
 
 def _as_live(evidence: Evidence, chance: random.Random, blind: bool) -> Evidence:

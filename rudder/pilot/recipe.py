@@ -28,6 +28,7 @@ from rudder.pilot.export import export
 from rudder.pilot.gather import Amount, gather
 from rudder.pilot.model import Pilot, Shape
 from rudder.pilot.train import Quality, Schedule, quality, train
+from rudder.rollout.recorded import Traces
 
 #: Most that any logit of a file with F32 weights may differ from torch's: rounding is a tenth of it.
 TOLERANCE = 1e-4
@@ -42,6 +43,8 @@ class Recipe:
     minutes: float = 20.0
     threads: int = 2
     shape: Shape = field(default_factory=Shape)
+    #: Recorded accesses to learn from beside the generated ones, on top of the time.
+    traces: Traces | None = None
 
     @property
     def drills(self) -> Schedule:
@@ -56,12 +59,12 @@ class Recipe:
     @property
     def workloads(self) -> Amount:
         """A third of the time."""
-        return Amount(max(2, round(12 * self.minutes)), self.seed)
+        return Amount(max(2, round(12 * self.minutes)), self.seed, traces=self.traces)
 
     @property
     def held_out(self) -> Amount:
         """Other seeds: see `gather`."""
-        return Amount(max(2, round(1.2 * self.minutes)), self.seed, held_out=True)
+        return Amount(max(2, round(1.2 * self.minutes)), self.seed, held_out=True, traces=self.traces)
 
 
 def make(

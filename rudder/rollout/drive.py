@@ -9,6 +9,7 @@ from rudder.agent.controller import Controller
 from rudder.agent.guard import Guard
 from rudder.plan import Plan
 from rudder.rollout.simulator import Simulator
+from rudder.rollout.terms import Terms
 from rudder.rollout.workload import Workload
 
 #: Makes the controller of one simulated run.
@@ -30,9 +31,21 @@ class Drive:
     refused: int
 
 
-def drive(workload: Workload, make: Make, *, guarded: bool = True, plan: Plan | None = None) -> Drive:
-    """Run the workload to its end. ``make`` gets the simulator, so that an oracle can try plans on it."""
-    simulator = Simulator(workload, plan)
+def drive(
+    workload: Workload,
+    make: Make,
+    *,
+    guarded: bool = True,
+    plan: Plan | None = None,
+    terms: Terms | None = None,
+    shadow: bool = True,
+) -> Drive:
+    """Run the workload to its end. ``make`` gets the simulator, so that an oracle can try plans on it.
+
+    ``terms``: by default those on which decisions are labelled. Without ``shadow`` evidence has no
+    counterfactuals, nothing is charged for them, and there is nothing to guard by.
+    """
+    simulator = Simulator(workload, plan, terms=terms, shadow=shadow)
     controller, guard = make(simulator), Guard(simulator.plan)
     current, changes, intervals, put_back = simulator.plan, 0, 0, False
     while not simulator.done:

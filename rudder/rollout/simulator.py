@@ -3,6 +3,7 @@
 The accesses go through the live engine's ledger, the times through the pipeline of `rudder.shadow`; the
 shadow is the live one, fed with what the simulated run measures. A prior "vip" is that of the training set as
 it is when it is computed anew, and is out of date afterwards; a plan that only names it gets the last one.
+`Terms` say what of all this a controller gets, and what it pays for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from rudder.gap_sample import Sampler
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 from rudder.policies import LOOKAHEAD, SCORE
+from rudder.rollout.paid_shadow import PaidShadow
+from rudder.rollout.terms import Terms
 from rudder.rollout.workload import Workload, Worth
 from rudder.shadow.feed import Feed
 from rudder.shadow.sample import Counts
@@ -28,8 +31,6 @@ from rudder.shadow.trial import Memory, Trial
 if TYPE_CHECKING:
     from rudder._core import Prior
 
-#: Priors that a simulated run can have.
-PRIORS = ("vip", "degree", "frequency", "none")
 #: The loader's own bound on waiting blocks, as a share of the memory at first.
 WAITING_SHARE = 0.25
 #: Of computing a prior that is only counted or read: as a share of computing VIP.
@@ -44,29 +45,38 @@ class Simulator:
         workload: Workload,
         plan: Plan | None = None,
         *,
-        priors: tuple[str, ...] = PRIORS,
+        terms: Terms | None = None,
         halvings: int = 0,
         shadow: bool = True,
         policy: str = LOOKAHEAD,
     ) -> None:
         """Before the first minibatch, under ``plan`` (by default the default one).
 
+        ``terms``: by default those on which decisions are labelled.
         ``halvings``: run a spatial sample of 2 ** -halvings of the rows, each weighing as much as so many.
         ``shadow``: without it evidence has no counterfactuals, and an interval takes a tenth of the time.
         ``policy``: with score, the paper's, no shadow runs; "yes" and "no" are tried on the interval itself.
         """
         self.workload = workload
         plan = plan or Plan()
+        self._terms = terms = terms or Terms()
         #: What controllers may choose.
-        self.space = Space(default=plan, priors=priors, scores=policy == SCORE)
+        self.space = Space(
+            default=plan,
+            priors=tuple(name for name in terms.priors if name in workload.priors),
+            rebuilds=terms.rebuilds,
+            scores=policy == SCORE,
+        )
         #: The last interval's evidence; None before the first.
         self.evidence: Evidence | None = None
-        #: Milliseconds of all steps so far.
-        self.milliseconds = 0.0
+        self._stepped = 0.0
         self._halvings = halvings
         self._feed = _feed_of(workload, halvings)
         self._counts = Counts()
-        self._counted = 0
+        self._counted, self._counting = 0, False
+        # Counted only while in force, a prior starts with nothing: its first counts come without being asked
+        # for, as `rudder.prior` has it.
+        self._blank = terms.counts_in_force and plan.prior == "frequency"
         self._vip_of = 0
         self._row_bytes = workload.row_bytes
         self._waiting = WAITING_SHARE * float(workload.memory_rows[0]) * workload.row_bytes
@@ -82,16 +92,17 @@ class Simulator:
         self._interval = 0
         self._remembered = Remembered()
         self._entered = np.zeros(workload.id_space, dtype=np.bool_)
-        self._shadow: Shadow | None = None
+        self._shadow: PaidShadow | None = None
         self._submitted = 0
         if shadow and policy != SCORE:
-            self._shadow = Shadow(
+            made = Shadow(
                 plan,
                 self._memory(0),
                 lambda name: self._worth(name, 0),
-                latency=float(workload.latency_s[0]),
+                latency=float(workload.latency_s[0]) if terms.latency is None else terms.latency,
                 rebuild_seconds=workload.rebuild_s,
             )
+            self._shadow = PaidShadow(made, terms.shadow_share)
 
     @property
     def next(self) -> int:
@@ -109,9 +120,14 @@ class Simulator:
         return self.next >= len(self.workload)
 
     @property
-    def shadow(self) -> Shadow | None:
+    def shadow(self) -> PaidShadow | None:
         """The shadow, where there is one."""
         return self._shadow
+
+    @property
+    def milliseconds(self) -> float:
+        """Of all steps so far, and of the shadow between them."""
+        return self._stepped + (1000 * self._shadow.spent if self._shadow is not None else 0.0)
 
     def step(self, plan: Plan, *, rolled_back: bool = False) -> Evidence:
         """Run an interval under ``plan``; returns its evidence. REQUIRES not done.
@@ -125,7 +141,7 @@ class Simulator:
         past = self._trial.clone() if self.space.scores else None
         self._trial.run(end)
         metrics = self._metrics(before, totals, begin, end)
-        self.milliseconds += 1000 * metrics.seconds_wall
+        self._stepped += 1000 * metrics.seconds_wall
         counterfactuals: dict[str, float] = {}
         if past is not None:
             counterfactuals = {
@@ -134,8 +150,8 @@ class Simulator:
             }
         if self._shadow is not None:
             self._feed_shadow()
-            self._shadow.end_interval(metrics)
-            counterfactuals = self._shadow.counterfactuals(self.space.candidates(self.plan))
+            if self._shadow.end_interval(metrics):
+                counterfactuals = self._shadow.counterfactuals(self.space.candidates(self.plan))
         self.evidence = self._remembered.evidence(
             metrics, self.space, counterfactuals=counterfactuals, fresh_share=self._fresh(begin, end)
         )
@@ -167,8 +183,10 @@ class Simulator:
         return 1000 * (copy.pipeline.clock - clock) / max(1, end - begin)
 
     def _apply(self, plan: Plan, rolled_back: bool) -> None:
-        renewed = plan.rebuild or plan.prior != self.plan.prior
+        renewed = self._renews(self._trial, plan)
         memory, seconds = self._memory(self.next), self._apply_to(self._trial, plan)
+        if renewed:
+            self._blank = plan.prior == "frequency" and self._terms.counts_in_force and not self._counting
         self._remembered.decided(plan.but(rebuild=False), rebuilt=renewed, rolled_back=rolled_back)
         if renewed:
             self._vip_of = self._computed_at(plan, self.next)
@@ -177,12 +195,12 @@ class Simulator:
                 self._worth(plan.prior, self.next) if renewed and plan.prior in ("vip", "degree") else None
             )
             self._feed_shadow()
-            self._shadow.applied(plan, worth, memory=memory, seconds=seconds)
+            self._shadow.shadow.applied(plan, worth, memory=memory, seconds=seconds)
 
     def _apply_to(self, trial: Trial, plan: Plan) -> float:
         """Bring a plan into force; returns the seconds that the trainer waits for it."""
         at = trial.pipeline.next
-        renewed = plan.rebuild or plan.prior != trial.plan.prior
+        renewed = self._renews(trial, plan)
         self._count(trial)
         trial.apply(plan, self._memory(at), self._prior(plan, at) if renewed else None)
         seconds = 0.0
@@ -192,10 +210,16 @@ class Simulator:
             trial.pipeline.pause(seconds)
         return seconds
 
+    def _renews(self, trial: Trial, plan: Plan) -> bool:
+        """Does this plan, following that of the trial, come with a prior computed for it?"""
+        return plan.rebuild or plan.prior != trial.plan.prior or (plan.prior == "frequency" and self._blank)
+
     def _count(self, trial: Trial) -> None:
-        """Count what was sampled so far."""
-        for minibatch in range(self._counted, trial.pipeline.sampled):
-            self._counts.count(self._feed.ids[minibatch], self.workload.id_space)
+        """Count what was sampled so far, where it is counted."""
+        if not self._terms.counts_in_force or trial.plan.prior == "frequency":
+            self._counting = True
+            for minibatch in range(self._counted, trial.pipeline.sampled):
+                self._counts.count(self._feed.ids[minibatch], self.workload.id_space)
         self._counted = max(self._counted, trial.pipeline.sampled)
 
     def _prior(self, plan: Plan, minibatch: int) -> Prior:
@@ -224,7 +248,9 @@ class Simulator:
         some = self.workload
         for minibatch in range(self._submitted, self._trial.pipeline.sampled):
             ids = some.ids[some.offsets[minibatch] : some.offsets[minibatch + 1]].astype(np.int64)
-            self._shadow.submitted(ids, float(some.block_bytes[minibatch]), float(some.sampling_s[minibatch]))
+            self._shadow.shadow.submitted(
+                ids, float(some.block_bytes[minibatch]), float(some.sampling_s[minibatch])
+            )
         self._submitted = max(self._submitted, self._trial.pipeline.sampled)
 
     def _fresh(self, begin: int, end: int) -> float | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.rollout.terms import PRIORS
+
 Worth = NDArray[np.float32]
 
 
@@ -37,6 +39,8 @@ class Workload:
     memory_rows: NDArray[np.int64]
     #: Bytes of the sampled blocks of each minibatch, which wait with it. float64 [T].
     block_bytes: NDArray[np.float64]
+    #: Priors that can be had; arrays of the others hold nothing.
+    priors: tuple[str, ...] = PRIORS
 
     def __len__(self) -> int:
         """Minibatches."""

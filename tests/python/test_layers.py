@@ -162,6 +162,22 @@ def test_the_agent_needs_no_compiled_core() -> None:
     assert offenders == []
 
 
+def test_who_plays_and_who_learns_is_used_from_above_alone() -> None:
+    # Package -> first parts of the modules that may import it.
+    above = {
+        "rudder.pilot": {"pilot", "cli", "bench"},
+        "rudder.rollout": {"rollout", "pilot", "cli", "bench"},
+    }
+    offenders = [
+        f"{path.relative_to(ROOT)}: {package}"
+        for path in sorted((ROOT / "rudder").rglob("*.py"))
+        for package, users in above.items()
+        if path.relative_to(ROOT / "rudder").parts[0] not in users
+        and any(f"{name}.".startswith(f"{package}.") for name in python_imports(path.read_text()))
+    ]
+    assert offenders == []
+
+
 def test_import_loads_numpy_only() -> None:
     heavy = ["torch", "dgl", "typer", "rich", "pandas", "scipy", "matplotlib", "llama_cpp", "libucx"]
     code = f"import sys, rudder; print([m for m in {heavy!r} if m in sys.modules])"

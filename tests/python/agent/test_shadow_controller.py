@@ -6,7 +6,6 @@ import pytest
 
 from rudder.agent import make_controller
 from rudder.agent.evidence import Evidence
-from rudder.agent.oracle import OracleController
 from rudder.agent.shadow import ShadowController
 from rudder.agent.space import Space
 from rudder.errors import ConfigError
@@ -64,10 +63,3 @@ def test_it_is_had_by_name() -> None:
 def test_the_oracle_is_refused_live() -> None:
     with pytest.raises(ConfigError, match="replays"):
         make_controller("oracle")
-    with pytest.raises(ConfigError, match="comes next"):
-        OracleController()
-
-
-def test_the_oracle_takes_what_is_best_later() -> None:
-    some = OracleController(lambda: lambda plan: 8.0 if plan.depth == 3 else 10.0)
-    assert some.decide(evidence(d_up=20.0)) == PLAN.but(depth=3)

@@ -17,7 +17,7 @@ from rudder.pilot.gather import Amount, gather  # noqa: E402
 from rudder.pilot.model import Shape  # noqa: E402
 from rudder.pilot.recipe import Recipe, make  # noqa: E402
 from rudder.plan import Plan  # noqa: E402
-from rudder.rollout.simulator import PRIORS  # noqa: E402
+from rudder.rollout.terms import PRIORS  # noqa: E402
 
 TINY = Recipe(minutes=0.1, threads=1, shape=Shape(layers=1, width=64, heads=2, inner=64))
 

@@ -26,7 +26,7 @@ def test_its_live_time_is_the_runs() -> None:
         assert simulator.shadow is not None
         assert simulator.shadow.live_ms is not None
         ratios.append(simulator.shadow.live_ms * metrics.minibatches / metrics.seconds_wall / 1000)
-        assert simulator.shadow.calibration == pytest.approx(1 / ratios[-1], rel=1e-6)
+        assert simulator.shadow.shadow.calibration == pytest.approx(1 / ratios[-1], rel=1e-6)
         assert simulator.shadow.default_ms == pytest.approx(simulator.shadow.live_ms, rel=0.02)
     assert np.median(ratios) == pytest.approx(1.0, abs=0.03)
     assert max(ratios) < 1.15

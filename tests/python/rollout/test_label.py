@@ -7,8 +7,8 @@ import pytest
 from rudder.agent.evidence import Evidence
 from rudder.agent.space import Space
 from rudder.metrics import IntervalMetrics
-from rudder.pilot.label import label, reachable
 from rudder.plan import Plan
+from rudder.rollout.label import label, reachable
 
 SPACE = Space(priors=("vip", "none"))
 PLAN = Plan(window=4, depth=4, buffer_share=80)
