@@ -43,6 +43,20 @@ def test_any_dtype_and_row_shape(simulated: Any, dtype: str, shape: tuple[int, .
             assert got.numpy().tobytes() == rows[ids].tobytes()
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.int64, torch.int32, torch.int64])
+def test_ids_of_either_width(simulated: Any, kind: Any) -> None:
+    rows = table_of("float32", (4,))
+    gpu, _ = simulated()
+    made = [np.random.default_rng(seed).integers(0, 1000, 50) for seed in range(6)]
+    narrow = [
+        each.astype(kind) if isinstance(kind, type) else torch.from_numpy(each).to(kind) for each in made
+    ]
+    with open_table(rows, gpu) as table:
+        for expected, ids in zip(made, table.iterate(narrow, epochs=1)):
+            assert np.array_equal(table[ids].numpy(), rows[expected])
+        assert np.array_equal(table[narrow[0][:5]].numpy(), rows[made[0][:5]])
+
+
 def test_nothing_waits_for_the_gpu(simulated: Any) -> None:
     rows = table_of("float32", (4,))
     ids = np.array([5, 999, 300, 5])

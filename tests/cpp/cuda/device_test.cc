@@ -1,16 +1,23 @@
 // Pinning, gathers and their ends, over the simulated GPU.
 #include "cuda/device.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <functional>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "common/error.h"
 #include "cuda/probe.h"
 #include "cuda/simulated.h"
 #include "memory/arena.h"
+#include "memory/pin.h"
+#include "memory/segment.h"
 
 namespace rudder::cuda {
 namespace {
@@ -28,6 +35,18 @@ class DeviceTest : public testing::Test {
     return made;
   }
   static bool same(const std::byte* a, const std::byte* b) { return std::memcmp(a, b, kWidth) == 0; }
+
+  // The GPU reads the row where it lies, as it is when the launch runs: `change` is seen.
+  void expect_read_in_place(const std::byte* row, const std::function<void()>& change) {
+    std::vector<std::byte> out(kWidth), before(row, row + kWidth);
+    const std::vector<const std::byte*> from{row};
+    const CopyPtr copy = device_->gather(from, kWidth, out.data(), nullptr, pool_);
+    change();
+    gpu_->run();
+    EXPECT_TRUE(copy->done());
+    EXPECT_TRUE(same(out.data(), row));
+    EXPECT_FALSE(same(out.data(), before.data()));
+  }
 
   std::shared_ptr<Simulated> gpu_ = std::make_shared<Simulated>(Mode::kManual);
   std::shared_ptr<Device> device_ = Device::make(gpu_);
@@ -106,6 +125,35 @@ TEST_F(DeviceTest, RowsMayGoToPlacesOfTheirOwn) {
   copy->wait();
   for (std::size_t i = 0; i < from.size(); ++i) ASSERT_TRUE(same(to[i], from[i]));
   device_->free(there);
+}
+
+TEST_F(DeviceTest, MemoryOfEveryKindIsPinnedAndReadInPlace) {
+  for (const bool huge : {false, true}) {
+    const Arena arena(std::size_t{4} << 20, {.huge = huge, .pinner = device_});
+    ASSERT_TRUE(arena.pinned()) << arena.pin_refusal();
+    for (std::byte* row : {arena.data(), arena.data() + arena.bytes() - kWidth})
+      expect_read_in_place(row, [&] { std::memset(row, 9, kWidth); });
+  }
+  EXPECT_EQ(gpu_->registered(), 0u);
+
+  // Shared memory, as DistDGL keeps its features: mapped as it could be written, or read-only.
+  const std::string name = "/rudder-device-test-" + std::to_string(getpid());
+  const auto rows = random_bytes(kRows * kWidth, 11);
+  const int file = shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600);
+  ASSERT_GE(file, 0);
+  ASSERT_EQ(write(file, rows.data(), rows.size()), static_cast<ssize_t>(rows.size()));
+  for (const auto access : {Segment::Access::kWrite, Segment::Access::kRead}) {
+    const Segment segment(name, 0, rows.size(), access);
+    const PinnedRange range(device_, segment.data(), rows.size());
+    EXPECT_TRUE(range.refusal().empty()) << range.refusal();
+    const auto other = random_bytes(kWidth, access == Segment::Access::kRead ? 12 : 13);
+    expect_read_in_place(segment.data() + 7 * kWidth, [&] {
+      EXPECT_EQ(pwrite(file, other.data(), kWidth, 7 * kWidth), static_cast<ssize_t>(kWidth));
+    });
+  }
+  close(file);
+  shm_unlink(name.c_str());
+  EXPECT_EQ(gpu_->registered(), 0u);
 }
 
 TEST_F(DeviceTest, ARefusalToPinIsACapability) {
