@@ -15,7 +15,7 @@ from rudder.agent.space import Space
 from rudder.agent.worker.local import LlamaDecider
 from rudder.agent.worker.protocol import Ask
 from rudder.agent.worker.settings import PILOT
-from rudder.rollout.simulator import PRIORS
+from rudder.rollout.terms import PRIORS
 
 #: Some of the held-out decisions of the run that made the pilot.
 HELD_OUT = Path(__file__).with_name("held-out.tsv")
