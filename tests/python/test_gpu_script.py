@@ -115,6 +115,14 @@ def test_a_step_that_fails_is_said_and_the_others_run(folder: Path, call: str, s
     assert len(run.steps()) == 6
 
 
+def test_some_steps_can_be_asked_for(folder: Path) -> None:
+    run = Run(folder, STEPS="tests bench", SANITIZER="absent-sanitizer")
+    assert run.done.returncode == 0, run.done.stderr
+    assert {name for name, verdict in run.steps().items() if verdict == "passed"} == {"tests", "bench"}
+    assert run.result.count("not asked for") >= 1
+    assert not any("python/nccl" in call for call in run.calls)
+
+
 def test_a_machine_without_a_gpu_is_no_success(folder: Path) -> None:
     run = Run(folder, NO_GPU="no CUDA-capable device is detected")
     assert run.done.returncode == 1
