@@ -62,7 +62,8 @@ std::shared_ptr<Held> make(rudder::TableId table, std::int64_t row_bytes, const 
                            std::string policy, const std::shared_ptr<rudder::Prior>& prior,
                            std::int64_t staging_bytes, double deadline_s, std::int64_t threads, bool record,
                            bool prefill, std::uint64_t observe, std::uint32_t period, double alpha,
-                           std::shared_ptr<rudder::cuda::Device> gpu, std::int64_t device_rows) {
+                           std::shared_ptr<rudder::cuda::Device> gpu, std::int64_t device_rows,
+                           std::int64_t most_rows) {
   rudder::PrefetcherConfig config;
   config.table = table;
   config.row_bytes = amount(row_bytes, "row_bytes");
@@ -96,6 +97,7 @@ std::shared_ptr<Held> make(rudder::TableId table, std::int64_t row_bytes, const 
   config.record = record;
   config.gpu = std::move(gpu);
   config.device_rows = amount(device_rows, "device_rows");
+  config.most_rows = amount(most_rows, "most_rows");
   return std::make_shared<Held>(config, local_rows);
 }
 
@@ -109,11 +111,11 @@ py::dict counters(Held& self) {
       "rows_refetched"_a = c.rows_refetched, "rows_wasted"_a = c.rows_wasted,
       "fetches_failed"_a = c.fetches_failed, "seconds_fetching"_a = c.seconds_fetching,
       "seconds_stalled"_a = c.seconds_stalled, "capacity_rows"_a = c.capacity_rows,
-      "cached_rows"_a = c.cached_rows, "window_rows"_a = c.window_rows, "device_rows"_a = c.device_rows,
-      "device_bytes"_a = c.device_bytes, "window_minibatches"_a = c.window_minibatches,
-      "overhead_bytes"_a = c.overhead_bytes, "window_bytes"_a = c.window_bytes,
-      "waiting_bytes"_a = c.waiting_bytes, "staging_bytes_now"_a = c.staging_bytes_now,
-      "staging_bytes_peak"_a = c.staging_bytes_peak);
+      "cached_rows"_a = c.cached_rows, "held_rows"_a = c.held_rows, "window_rows"_a = c.window_rows,
+      "device_rows"_a = c.device_rows, "device_bytes"_a = c.device_bytes,
+      "window_minibatches"_a = c.window_minibatches, "overhead_bytes"_a = c.overhead_bytes,
+      "window_bytes"_a = c.window_bytes, "waiting_bytes"_a = c.waiting_bytes,
+      "staging_bytes_now"_a = c.staging_bytes_now, "staging_bytes_peak"_a = c.staging_bytes_peak);
 }
 
 py::list route_state(Held& self) {
@@ -158,7 +160,7 @@ void register_prefetcher(py::module_& m) {
            "policy"_a = "lookahead", "prior"_a = std::shared_ptr<rudder::Prior>(),
            "staging_bytes"_a = std::int64_t{256} << 20, "deadline_s"_a = 30.0, "threads"_a = 1,
            "record"_a = false, "prefill"_a = false, "observe"_a = 0, "period"_a = 32, "alpha"_a = 0.05,
-           "gpu"_a = std::shared_ptr<rudder::cuda::Device>(), "device_rows"_a = 0)
+           "gpu"_a = std::shared_ptr<rudder::cuda::Device>(), "device_rows"_a = 0, "most_rows"_a = 0)
       .def(
           "submit",
           [](Held& self, const arrays::Ids& ids, std::int64_t waiting_bytes) {

@@ -146,6 +146,7 @@ class Prefetcher:
         alpha: float = ...,
         gpu: Gpu | None = ...,
         device_rows: int = ...,
+        most_rows: int = ...,
     ) -> None:
         """
         part_starts: int64 [P+1]; partition p owns ids part_starts[p] <= id < part_starts[p+1].
@@ -158,6 +159,8 @@ class Prefetcher:
         prefill, observe, period, alpha: as in `replay`; observe 0 counts until `steer` says how many.
         gpu:         that the calls ending in _on_device write to; rows are pinned for it, as far as possible.
         device_rows: rows of the buffer that its memory holds, too; fewer where it has no room.
+        most_rows:   that `steer` may raise the capacity to, where that is more than capacity_rows; the memory
+                     beyond the capacity is then never in use, and goes back to the system where it was.
         """
     # -- sampler's side
     def submit(self, ids: Ids, waiting_bytes: int = ...) -> int:
@@ -206,7 +209,8 @@ class Prefetcher:
         minibatches, ids_requested, rows_requested (remote, distinct per minibatch), rows_hit, rows_moved,
         rows_merged, rows_replaced, rows_evicted, rows_hit_on_device, rows_read_unplanned,
         rows_refetched, rows_wasted, fetches_failed; seconds_fetching, seconds_stalled; and
-        gauges: capacity_rows, cached_rows, device_rows, device_bytes, overhead_bytes, window_rows,
+        gauges: capacity_rows, cached_rows, held_rows (whose memory is taken: the capacity, and what
+        readers of a smaller one have not left yet), device_rows, device_bytes, overhead_bytes, window_rows,
         window_minibatches, window_bytes, waiting_bytes, staging_bytes_now, staging_bytes_peak.
         """
     def route_state(self) -> list[dict[str, object]]:

@@ -20,6 +20,11 @@ ENV_RUN = "RUDDER_RUN"
 ENV_RECORD = "RUDDER_RECORD"
 #: Name of a controller, for scripts that name none; `rudder launch --controller` sets it.
 ENV_CONTROLLER = "RUDDER_CONTROLLER"
+#: Where the boards of a host's trainers lie, on which they share memory: the beginning of their paths;
+#: `rudder launch` sets it.
+ENV_SHARES = "RUDDER_SHARES"
+#: "1": trainers share memory, where scripts do not say; `rudder launch --share-memory` sets it.
+ENV_SHARE_MEMORY = "RUDDER_SHARE_MEMORY"
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b\s*", re.IGNORECASE)
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")

@@ -24,6 +24,9 @@ reason            why, in words; "" where there is nothing to say
 effect            what this interval says of the decision before it: its `interval`,
                   `milliseconds_before` and `milliseconds_after`, and `change`, their ratio less 1; null
                   where that decision changed nothing
+shares            where trainers trade memory: the share `wanted` and the one `granted`, in percent of the
+                  trainer's own memory; `why`; `free_rows` of the host; its `trainers`, each with its share
+                  and the milliseconds of a step that it waits (null: not known). null: elsewhere
 cost              seconds_steering, seconds_agent and seconds_gained of this interval, agent_bytes
 ================  ====================================================================================
 """
@@ -36,6 +39,7 @@ from typing import Any
 
 from rudder.agent.evidence import Evidence, step_milliseconds
 from rudder.agent.prompt import evidence_text
+from rudder.agent.trade import without_share
 from rudder.errors import ConfigError, FormatError
 from rudder.metrics import SCHEMA, IntervalMetrics
 from rudder.plan import Plan
@@ -78,6 +82,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "cost": (dict,),
 }
 _END = ("tensor", "rank", "interval", "minibatches", "milliseconds", "effect")
+_SHARES = {"wanted": int, "granted": int, "free_rows": int, "why": str, "trainers": dict}
 _EFFECT = ("interval", "milliseconds_before", "milliseconds_after", "change")
 
 
@@ -88,7 +93,7 @@ def evidence_values(
     return {
         **interval_values(evidence.metrics),
         "signals": evidence.signals(),
-        "prompt": evidence_text(evidence),
+        "prompt": evidence_text(without_share(evidence)),
         "counterfactuals": {name: round(ms, 4) for name, ms in evidence.counterfactuals.items()},
         "live_ms": None if live_ms is None else round(live_ms, 4),
         "default_ms": None if default_ms is None else round(default_ms, 4),
@@ -158,6 +163,7 @@ def _checked(path: Path, number: int, line: bytes) -> dict[str, Any]:
         _check_numbers("effect", values["effect"] or {}, _EFFECT if values["effect"] else ())
         if values["kind"] == "decision":
             _check_plans(values)
+            _check_shares(values.get("shares"))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}, line {number}: {error}") from None
     return values
@@ -171,6 +177,16 @@ def _check_plans(values: dict[str, Any]) -> None:
         raise ValueError(f"outcome is {values['outcome']!r}")
     for name in ("signals", "counterfactuals", "cost"):
         _check_numbers(name, values[name])
+
+
+def _check_shares(values: Any) -> None:
+    if values is None:
+        return
+    for name, kind in _SHARES.items():
+        if not isinstance(values, dict) or not isinstance(values.get(name), kind):
+            raise ValueError(f"shares is {values!r}")
+    for share, wait in values["trainers"].values():
+        _check_numbers("shares", {"share": share, "wait": 0 if wait is None else wait})
 
 
 def _check_numbers(name: str, values: dict[str, Any], wanted: tuple[str, ...] = ()) -> None:

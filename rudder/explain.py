@@ -13,6 +13,7 @@ from rudder.plan import KEYS, Plan, written
 
 # Signals that a person is shown in words: the largest ones of those that are no change.
 _SHOWN = 4
+_CALLED = {**COUNTERFACTUALS, "s+": "more of the host's memory", "s-": "less of the host's memory"}
 
 
 def read(
@@ -63,6 +64,8 @@ def as_text(decision: dict[str, Any]) -> list[str]:
     lines.append(f"  prompt    {decision['prompt']}")
     lines.append(f"  shadow    {_shadow(decision)}")
     lines.append(f"  plan      {_plan(decision)}")
+    if decision.get("shares"):
+        lines.append(f"  share     {_share(decision['shares'])}")
     lines.append(f"  effect    {_effect(decision['effect'])}")
     cost = decision["cost"]
     lines.append(
@@ -120,7 +123,7 @@ def _shadow(decision: dict[str, Any]) -> str:
     if not live:
         return "nothing modelled"
     others = sorted((ms, name) for name, ms in modelled.items() if name != "=")
-    said = [f"{100 * (ms / live - 1):+.1f}% {COUNTERFACTUALS.get(name, name)}" for ms, name in others]
+    said = [f"{100 * (ms / live - 1):+.1f}% {_CALLED.get(name, name)}" for ms, name in others]
     return f"{live:.2f} ms modelled; under other plans {', '.join(said) or 'nothing'}"
 
 
@@ -134,6 +137,18 @@ def _plan(decision: dict[str, Any]) -> str:
     answered = decision["answers"] is not None and decision["answers"] != decision["interval"]
     about = f", the answer to interval {decision['answers']}" if answered else ""
     return f"{after} ({', '.join(changes) or 'no change'}{about})"
+
+
+def _share(shares: dict[str, Any]) -> str:
+    others = ", ".join(
+        f"{rank} has {share}%" + (f" and waits {wait:.2f} ms a step" if wait is not None else "")
+        for rank, (share, wait) in shares["trainers"].items()
+    )
+    return (
+        f"{shares['granted']}% of its own memory, {shares['wanted']}% wanted"
+        + (f" ({shares['why']})" if shares["why"] else "")
+        + f"; of the host's trainers {others or 'nothing is known'}; {shares['free_rows']} rows free"
+    )
 
 
 def _effect(effect: dict[str, Any] | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.agent.controller import ControllerLike, check_controller
-from rudder.config import ENV_CONTROLLER, Capacity
+from rudder.config import ENV_CONTROLLER, ENV_SHARE_MEMORY, Capacity
 from rudder.errors import ConfigError
 from rudder.gpu import GpuLike
 from rudder.meter import MetricsCallback
@@ -57,6 +57,9 @@ class Options:
     #: Share of the run's time that the shadow may take on the trainer's thread; what other plans would take
     #: is modelled the less often, the less there is. 0: once. 1: after every interval, whatever that takes.
     shadow_share: float = 0.004
+    #: Let the trainers of a host trade memory of their buffers (docs/steering.md). It needs a controller, and
+    #: trainers that all have it. By default where RUDDER_SHARE_MEMORY is "1".
+    share_memory: bool = field(default_factory=lambda: os.environ.get(ENV_SHARE_MEMORY) == "1")
     #: Seconds until a fetch that got no answer fails. Where there are fallback transports, each gets an
     #: equal share of what is left when its turn comes; giving up one of them in the midst of rows may take
     #: up to a second on top.
@@ -92,6 +95,10 @@ class Options:
             raise ConfigError(f"verify={self.verify!r}: use False, True (same as 'raise') or 'count'")
         if self.device is None and self.plan.device_share:
             raise ConfigError(f"the plan's device_share of {self.plan.device_share} % needs device='cuda'")
+        if self.plan.share != 100:
+            raise ConfigError(
+                f"the plan's share of {self.plan.share} %: a trainer begins with all of its own memory"
+            )
         if not self.deadline > 0:
             raise ConfigError(f"deadline of {self.deadline} s: it must be above 0")
         if not 0 <= self.shadow_share <= 1:

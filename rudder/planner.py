@@ -18,6 +18,7 @@ from rudder.plan import Plan
 from rudder.policies import SCORE, STATIC_FREQUENCY
 from rudder.prior import Priors
 from rudder.shadowing import LiveShadow
+from rudder.shares import open_shares
 from rudder.source import FeatureSource, Ids
 from rudder.steering import Notes, Steering
 
@@ -30,8 +31,12 @@ class Planner:
     """Steers one core by plans. One thread steers (the trainer's); reading is thread-safe."""
 
     def __init__(self, source: FeatureSource, options: Options, capacity_rows: int) -> None:
-        """``capacity_rows``: the whole memory, in rows; plans split it between buffer and window."""
+        """``capacity_rows``: the trainer's own memory, in rows; plans take a share of it, and split that
+        between buffer and window.
+        """
         self._capacity_rows, self._row_bytes = capacity_rows, source.row_bytes
+        part, starts = source.local_part, source.part_starts
+        self._remote_rows = int(starts[-1] - starts[part + 1] + starts[part] - starts[0])
         self._device = options.device is not None
         # The paper's yes or no means something to this policy alone; see csrc/policy/score.h.
         self._scores = options.policy == SCORE
@@ -45,19 +50,27 @@ class Planner:
         model = None if options.agent_model is None else os.fspath(options.agent_model)
         controller = make_controller(options.controller, model=model)
         steered = not isinstance(controller, DefaultController)
-        steered_plan = _without_share(plan)
-        self._shadow = (
-            LiveShadow(source, options, steered_plan, capacity_rows, self._priors) if steered else None
-        )
+        steered_plan = _without_device(plan)
+        self._shares = open_shares(source.name, options, capacity_rows, steered=steered)
+        begins = steered_plan.but(share=self._shares.share if self._shares is not None else 100)
+        self._shadow = LiveShadow(source, options, begins, capacity_rows, self._priors) if steered else None
         self._steering = Steering(
             controller,
             # A source computes its priors once: only what is counted here can be had anew.
-            Space(steered_plan, self._priors.choices(plan), rebuilds=("frequency",), scores=self._scores),
+            Space(
+                steered_plan,
+                self._priors.choices(plan),
+                rebuilds=("frequency",),
+                scores=self._scores,
+                shares=self._shares is not None,
+            ),
             shadow=self._shadow,
             guard=Guard(steered_plan) if steered and options.guard else None,
             name=_name(options.controller),
             bounded=isinstance(options.controller, str),
+            shares=self._shares,
         )
+        self._steering.plan = begins
         self._core: Core | None = None
         self._recorder: Recorder | None = None
 
@@ -65,7 +78,7 @@ class Planner:
         """Steer this core from now on, which was opened with the first plan and the whole memory."""
         self._core, self._recorder = core, recorder
         self._steering.write_to(notes)
-        if self.buffer_rows < self._capacity_rows:
+        if self.buffer_rows < self.memory_rows:
             core.steer(capacity_rows=self.buffer_rows)
         if self._scores:
             core.steer(**self._replacement(self.plan))
@@ -79,6 +92,16 @@ class Planner:
     def refused(self) -> int:
         """Controller's answers that could not be used."""
         return self._steering.refused
+
+    @property
+    def memory_rows(self) -> int:
+        """Rows of memory that the trainer takes."""
+        return self._memory_rows(self.plan)
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of memory that it may ever take."""
+        return self._capacity_rows if self._shares is None else self._shares.most_rows
 
     @property
     def buffer_rows(self) -> int:
@@ -98,7 +121,7 @@ class Planner:
     @property
     def waiting_share(self) -> int:
         """Bytes of the memory that the plan gives to waiting blocks."""
-        return (self._capacity_rows - self.buffer_rows) * self._row_bytes
+        return (self.memory_rows - self.buffer_rows) * self._row_bytes
 
     def submitted(self, ids: Ids, waiting_bytes: int, sampling_seconds: float) -> None:
         """A minibatch enters the window: for priors that come from accesses, and for the shadow."""
@@ -116,6 +139,7 @@ class Planner:
         plan = self.plan.but(**changes)
         if plan.device_share and not self._device:
             raise ConfigError("device_share needs a table that was opened with device='cuda'")
+        plan = self._possible(plan)
         self._apply(plan)
         return plan
 
@@ -124,20 +148,25 @@ class Planner:
 
         ``waiting_bytes``: the loader's bound on blocks that wait, where there is a loader.
         """
-        known = replace(metrics, plan=_without_share(metrics.plan))
+        known = replace(metrics, plan=_without_device(metrics.plan))
+        self._tell_kept()
         plan = self._steering.step(known, waiting_bytes)
         plan = plan.but(device_share=(plan.device_share or self._device_share) if self._device else 0)
+        plan = self._possible(plan)
         if plan == self.plan and not self._priors.due(self.plan, plan) and not self._scores:
-            self._steering.accept(_without_share(plan))
+            self._steering.accept(_without_device(plan))
         else:
             self._try(plan, "answered a plan that")
         back = self._steering.settle()
         if back is not None:
-            self._try(back.but(device_share=self._device_share), "falls asleep, and the plan to go back to")
+            self._try(
+                self._possible(back.but(device_share=self._device_share)),
+                "falls asleep, and the plan to go back to",
+            )
 
     def finish(self, metrics: IntervalMetrics) -> None:
         """The run's last interval is over."""
-        self._steering.finish(replace(metrics, plan=_without_share(metrics.plan)))
+        self._steering.finish(replace(metrics, plan=_without_device(metrics.plan)))
 
     def end_epoch(self) -> None:
         """An epoch is over."""
@@ -145,6 +174,14 @@ class Planner:
             self._counts = False
             with contextlib.suppress(ClosedError):  # who reads rows of a closed table is told so there
                 self._core.steer(observe=1)
+
+    def give_back(self) -> None:
+        """The table is about to close: return what other trainers had given."""
+        if self._shares is None or self._core is None:
+            return
+        with contextlib.suppress(RudderError):
+            self._core.steer(capacity_rows=min(self.buffer_rows, self._capacity_rows))
+        self._shares.leave(int(self._core.counters()["held_rows"]))
 
     def close(self) -> None:
         """Close the controller, where it wants to be."""
@@ -157,7 +194,30 @@ class Planner:
         except RudderError as error:
             self._steering.refuse(f"{which} cannot be applied ({plan}): {error}")
 
+    def _possible(self, plan: Plan) -> Plan:
+        """The plan with the share that is granted, which is the trainer's own where nothing is shared."""
+        return plan.but(share=100 if self._shares is None else self._shares.granted(plan.share))
+
+    def _tell_kept(self) -> None:
+        if self._shares is not None:
+            self._shares.applied(self._kept_rows())
+
+    def _kept_rows(self) -> int:
+        """Rows of memory that are taken, also by readers of a buffer that was larger."""
+        assert self._core is not None
+        held = int(self._core.counters()["held_rows"])
+        return self.memory_rows + max(0, held - self.buffer_rows)
+
     def _apply(self, plan: Plan) -> None:
+        try:
+            self._bring(plan)
+        except RudderError:
+            if self._shares is not None:
+                self._shares.granted(self.plan.share)
+            raise
+        self._tell_kept()
+
+    def _bring(self, plan: Plan) -> None:
         assert self._core is not None
         began = time.perf_counter()
         prior = self._priors.change(self.plan, plan)
@@ -172,7 +232,7 @@ class Planner:
             device_rows=self._device_rows(plan),
         )
         self._device_share = plan.device_share
-        plan = _without_share(plan)
+        plan = _without_device(plan)
         if self._shadow is not None:
             worth = self._priors.worth(plan.prior) if prior is not None else None
             self._shadow.applied(plan, worth, time.perf_counter() - began)
@@ -183,7 +243,10 @@ class Planner:
         return {"replace": plan.replace, "fraction": plan.fraction} if self._scores else {}
 
     def _buffer_rows(self, plan: Plan) -> int:
-        return self._capacity_rows * plan.buffer_share // 100
+        return min(self._memory_rows(plan) * plan.buffer_share // 100, self._remote_rows)
+
+    def _memory_rows(self, plan: Plan) -> int:
+        return self._capacity_rows * plan.share // 100
 
     def _device_rows(self, plan: Plan) -> int:
         return self._buffer_rows(plan) * plan.device_share // 100
@@ -198,5 +261,5 @@ def _name(which: ControllerLike) -> str:
     return "default" if isinstance(which, DefaultController) else type(which).__name__
 
 
-def _without_share(plan: Plan) -> Plan:
+def _without_device(plan: Plan) -> Plan:
     return plan.but(device_share=0)

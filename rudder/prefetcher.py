@@ -70,6 +70,7 @@ class Prefetcher:
         #: Rows that are on it before they were asked for.
         self.ready_rows = ReadyRows()
         self._planner = Planner(source, options, self.capacity_rows)
+        most: dict[str, Any] = {"most_rows": self._planner.most_rows} if options.share_memory else {}
         record = folder_from(options.record, ENV_RECORD)
         table = next(_tables)
         self._core = _core.Prefetcher(
@@ -80,7 +81,7 @@ class Prefetcher:
             local_rows=source.local_rows,
             routes=source.routes(table),
             # All of the memory, so that a later plan may give the window's share to the buffer.
-            capacity_rows=self.capacity_rows,
+            capacity_rows=self._planner.memory_rows,
             window_rows=self._planner.window_rows,
             depth=self.plan.depth,
             policy=options.policy,
@@ -92,6 +93,7 @@ class Prefetcher:
             record=record is not None,
             gpu=self.gpu.core if self.gpu is not None else None,
             device_rows=self._planner.device_rows,
+            **most,
         )
         self._recorder = (
             Recorder(
@@ -378,6 +380,7 @@ class Prefetcher:
             if self._closed:
                 return
             self._closed = True
+        self._planner.give_back()
         # The core first: with its thread gone, the last metrics and the end of the record tell of the same
         # rows.
         self._core.close()

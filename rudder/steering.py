@@ -21,6 +21,7 @@ from rudder.decisions import effect, evidence_values, interval_values
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 from rudder.shadowing import LiveShadow
+from rudder.shares import Shares
 
 _log = logging.getLogger("rudder")
 
@@ -56,18 +57,19 @@ class Steering:
         bounded: bool = False,
         shadow: LiveShadow | None = None,
         guard: Guard | None = None,
+        shares: Shares | None = None,
     ) -> None:
         """Start with the default plan of ``space``.
 
         ``name``: the controller's; "default" is not watched: nothing of it is counted or written.
         ``bounded``: answers are brought to the nearest plan that may follow. ``guard`` wants a
-        ``shadow``; without it the controller never sleeps.
+        ``shadow``; without it the controller never sleeps. ``shares``: memory may be traded.
         """
         self.controller, self.space = controller, space
         self.plan = space.default
         self.refused = 0
         self._name, self._bounded, self._guard = name, bounded, guard
-        self._shadow = shadow
+        self._shadow, self._shares = shadow, shares
         self._looked = False
         self._watched = name != "default"
         self._worth = Worth()
@@ -112,6 +114,8 @@ class Steering:
             counterfactuals=modelled,
             fresh_share=shadow.fresh_share if shadow is not None else None,
         )
+        if self._shares is not None:
+            self._shares.look(evidence)
         self._line = {"outcome": "kept", "reason": "", "answer": None, "answers": None}
         if self._watched:
             self._line |= {"controller": self._name, "effect": effect(before, metrics)}
@@ -138,7 +142,10 @@ class Steering:
         if not self._looked:
             return answer if answer == self.plan else self.plan
         before = guard.rolled_back
-        plan = guard.review(self.plan, answer, shadow)
+        if self._shares is None:
+            plan = guard.review(self.plan, answer, shadow)
+        else:
+            plan = self._shares.review(guard, self.plan, answer, shadow)
         if guard.rolled_back > before:
             self._line |= {"outcome": "rolled back", "reason": "by the shadow, the default plan is faster"}
         elif plan != answer and self._line["outcome"] == "kept":
@@ -184,6 +191,7 @@ class Steering:
             line = {**self._line, "after": str(self.space.default if slept is not None else self.plan)}
             line |= {"late": counts["late"] > 0, "refused": line["outcome"] == "refused"}
             line |= {"rolled_back": line["outcome"] == "rolled back"}
+            line["shares"] = self._shares.values() if self._shares is not None else None
             line["cost"] = {**{k: round(v, 6) for k, v in cost.items()}, "agent_bytes": report.memory_bytes}
             self._notes.decided(line)
             self._notes.add(**cost, **{f"decisions_{name}": count for name, count in counts.items()})
@@ -213,14 +221,17 @@ class Steering:
 
     def _asked(self, evidence: Evidence) -> Plan:
         """The controller's answer, or the plan in force."""
+        trades = self._shares if self._bounded else None  # others answer a share themselves
         try:
-            answer = self.controller.decide(evidence)
+            answer = self.controller.decide(evidence if trades is None else trades.asked(evidence))
         except Exception as error:
             self.refuse(f"raised {type(error).__name__}: {error}")
             return self.plan
         if not isinstance(answer, Plan):
             self.refuse(f"answered {answer!r}, which is not a Plan")
             return self.plan
+        if trades is not None:
+            answer = answer.but(share=trades.wanted())
         plan = self.space.bounded(evidence.plan, answer) if self._bounded else answer
         self._line |= {"answer": str(answer), "answers": evidence.metrics.interval}
         return plan

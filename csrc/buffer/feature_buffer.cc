@@ -10,7 +10,7 @@
 namespace rudder {
 
 FeatureBuffer::FeatureBuffer(std::size_t slots, std::size_t row_bytes, Arena::Options options)
-    : row_bytes_(row_bytes), limit_(slots) {
+    : row_bytes_(row_bytes), limit_(slots), held_(slots) {
   if (row_bytes == 0) throw Error(ErrorCode::kConfig, "feature rows must have at least one byte");
   if (slots > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
     throw Error(ErrorCode::kConfig,
@@ -51,6 +51,7 @@ void FeatureBuffer::set_limit(std::size_t slots) {
   for (std::size_t slot = limit_; slot < slots; ++slot)
     if (slots_[slot].row == kNoRow) free_.push_back(static_cast<SlotId>(slot));
   limit_ = slots;
+  held_ = std::max(held_, limit_);
   compacting_ = limit_ < slots_.size();
 }
 
@@ -76,6 +77,7 @@ std::size_t FeatureBuffer::compact(Seq released) {
   }
   if (!clear) return 0;
   compacting_ = false;
+  if (arena_.returnable()) held_ = limit_;
   return arena_.give_back_from(limit_ * row_bytes_);
 }
 

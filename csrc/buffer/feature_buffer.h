@@ -22,7 +22,7 @@ namespace rudder {
 
 class FeatureBuffer {
  public:
-  // Throws Error(kOutOfMemory / kConfig).
+  // Slots that may be used at most; `set_limit` says how many are. Throws Error(kOutOfMemory / kConfig).
   FeatureBuffer(std::size_t slots, std::size_t row_bytes, Arena::Options options);
 
   void reserve(std::size_t keys) {
@@ -73,6 +73,8 @@ class FeatureBuffer {
   void unpin(SlotId slot) { --slots_[index(slot)].readers; }
 
   std::size_t slots() const { return slots_.size(); }
+  // Slots whose memory is in use or may come to be: the limit, and beyond it what was not given back yet.
+  std::size_t held() const { return held_; }
   std::size_t row_bytes() const { return row_bytes_; }
   const Arena& arena() const { return arena_; }
   // Memory beside the rows.
@@ -90,6 +92,7 @@ class FeatureBuffer {
 
   std::size_t row_bytes_;
   std::size_t limit_;
+  std::size_t held_;
   bool compacting_ = false;  // rows or readers may be above the limit
   Arena arena_;
   std::vector<Slot> slots_;

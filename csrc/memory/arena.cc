@@ -30,7 +30,7 @@ Arena::Arena(std::size_t bytes, Options options) : bytes_(bytes) {
   const bool huge = options.huge && bytes >= kHugePage;
   if (huge) {
     mapped_ = round_up(bytes, kHugePage);
-    memory = map(mapped_, MAP_HUGETLB);
+    if (options.reserved) memory = map(mapped_, MAP_HUGETLB);
     pages_ = Pages::kHuge;
   }
   if (memory == nullptr) {
@@ -58,7 +58,7 @@ Arena::~Arena() {
 
 std::size_t Arena::give_back_from(std::size_t offset) {
   const std::size_t begin = round_up(offset, kPlainPage);
-  if (pinned() || pages_ == Pages::kHuge || begin >= mapped_) return 0;
+  if (!returnable() || begin >= mapped_) return 0;
   return madvise(data_ + begin, mapped_ - begin, MADV_DONTNEED) == 0 ? mapped_ - begin : 0;
 }
 

@@ -17,6 +17,7 @@ class Arena {
   enum class Pages { kHuge, kTransparent, kPlain };
   struct Options {
     bool huge = true;
+    bool reserved = true;  // also huge pages that the system has reserved, which can't be given back
     std::shared_ptr<Pinner> pinner{};  // null: not pinned
   };
 
@@ -34,6 +35,8 @@ class Arena {
   // Gives the pages from byte `offset` to the end back to the system; they read as zero when touched again.
   // Returns the bytes given back: none where they are pinned or reserved huge pages.
   std::size_t give_back_from(std::size_t offset);
+  // Can pages be given back?
+  bool returnable() const { return !pinned() && pages_ != Pages::kHuge; }
 
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }    // as asked for

@@ -274,6 +274,7 @@ void Prefetcher::note(std::string_view call, std::uint64_t number, std::span<con
 void Prefetcher::publish() {
   count_.capacity_rows = ledger_.policy().capacity();
   count_.cached_rows = ledger_.policy().size();
+  count_.held_rows = store_.buffer().held();
   count_.window_rows = ledger_.window().rows();
   count_.window_minibatches = ledger_.window().minibatches();
   count_.overhead_bytes = store_.overhead_bytes();

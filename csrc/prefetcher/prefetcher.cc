@@ -32,9 +32,12 @@ void check(const PrefetcherConfig& config) {
 }
 
 // More slots than rows exist would only cost memory; rows of the local partition are never fetched.
+std::size_t useful(std::size_t slots, const PartMap& parts) {
+  return std::min(slots, static_cast<std::size_t>(parts.ids() - parts.rows(parts.local())));
+}
+
 PolicyConfig useful(PolicyConfig policy, const PartMap& parts) {
-  const auto remote = static_cast<std::size_t>(parts.ids() - parts.rows(parts.local()));
-  policy.capacity = std::min(policy.capacity, remote);
+  policy.capacity = useful(policy.capacity, parts);
   policy.prior = Prior::without(policy.prior, parts.local_begin(), parts.local_end());
   return policy;
 }
@@ -52,7 +55,8 @@ Prefetcher::Prefetcher(const PrefetcherConfig& config)
       gpu_(config.gpu),
       local_(gpu_, local_rows_, static_cast<std::size_t>(parts_.rows(parts_.local())) * row_bytes_),
       ledger_({.id_space = parts_.ids(), .policy = useful(config.policy, parts_), .depth = config.depth}),
-      store_(parts_, config.table, ledger_.policy().capacity(), config.row_bytes, gpu_),
+      store_(parts_, config.table, ledger_.policy().capacity(),
+             useful(std::max(config.policy.capacity, config.most_rows), parts_), config.row_bytes, gpu_),
       depth_(config.depth),
       staging_bytes_(config.staging_bytes),
       window_rows_(config.window_rows),

@@ -42,6 +42,7 @@ struct PrefetcherConfig {
   const std::byte* local_rows = nullptr;  // the local shard; may be null when it has no rows
   std::vector<std::vector<std::shared_ptr<Transport>>> routes;  // by partition, best first
   PolicyConfig policy;          // capacity in rows; the buffer's memory is sized by it
+  std::size_t most_rows = 0;    // that steer() may raise the capacity to, where that is more
   std::size_t window_rows = 0;  // remote requests to keep waiting beyond the minibatch in use
   std::size_t depth = 2;        // minibatches fetched ahead of the one in use, >= 1
   std::size_t staging_bytes = std::size_t{256}
@@ -78,6 +79,7 @@ struct Counters {
   double seconds_stalled = 0;   // trainers waiting in take() and read()
   // now:
   std::size_t capacity_rows = 0, cached_rows = 0, window_rows = 0, window_minibatches = 0;
+  std::size_t held_rows = 0;  // whose memory is taken: the capacity, and what readers keep beyond it
   std::size_t device_rows = 0, device_bytes = 0;  // of the device tier: rows that it may hold, memory
   std::size_t overhead_bytes = 0;                 // memory beside the buffer's rows
   std::size_t window_bytes = 0, waiting_bytes = 0, staging_bytes_now = 0, staging_bytes_peak = 0;

@@ -4,14 +4,19 @@
 
 namespace rudder {
 
-RowStore::RowStore(const PartMap& parts, TableId table, std::size_t slots, std::size_t row_bytes,
-                   const std::shared_ptr<cuda::Device>& gpu)
+RowStore::RowStore(const PartMap& parts, TableId table, std::size_t rows, std::size_t slots,
+                   std::size_t row_bytes, const std::shared_ptr<cuda::Device>& gpu)
     : parts_(parts),
       table_(table),
-      buffer_(slots, row_bytes, {.pinner = gpu}),
+      // Who may take more later, and give back, wants pages that can be.
+      buffer_(slots, row_bytes, {.reserved = rows == slots, .pinner = gpu}),
       device_(gpu ? std::make_unique<DeviceRows>(gpu, row_bytes) : nullptr),
       slabs_(SlabPool::make({.pinner = gpu})),
-      filler_(slots, nullptr) {}
+      filler_(slots, nullptr) {
+  if (rows == slots) return;
+  buffer_.set_limit(rows);
+  buffer_.compact(0);
+}
 
 void RowStore::hold(Minibatch& batch, Staged& staged) {
   // Few fetches, and neighbouring rows mostly share one: look from the back.

@@ -33,8 +33,9 @@ class RowStore {
     std::vector<Gather> gathers;  // one per partition
   };
 
-  // gpu: that reads the rows, null where none does.
-  RowStore(const PartMap& parts, TableId table, std::size_t slots, std::size_t row_bytes,
+  // rows: of the buffer now; slots: that set_capacity may ask for at most. gpu: that reads the rows, null
+  // where none does.
+  RowStore(const PartMap& parts, TableId table, std::size_t rows, std::size_t slots, std::size_t row_bytes,
            const std::shared_ptr<cuda::Device>& gpu);
 
   // Fills in batch.ids, where, on_device, holds and pins as the verdict says, and returns what must be

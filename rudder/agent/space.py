@@ -101,15 +101,17 @@ class Space:
     def candidates(self, plan: Plan) -> dict[str, Plan]:
         """Plans that differ from ``plan`` in one thing, by a short name, "=" (itself) first.
 
-        "w+", "w-", "d+", ...: one step of a knob; "pv", "pd", "pf", "pn": another prior (the first letter of
-        its name); "b": the prior computed anew; "df": the default. "y" and "n": the paper's answers.
+        "w+", "w-", "d+", ...: one step of a knob ("s+" and "s-" where trainers trade memory); "pv", "pd",
+        "pf", "pn": another prior (the first letter of its name); "b": the prior computed anew; "df": the
+        default, within the same share. "y" and "n": the paper's answers.
         """
         plan = plan.but(rebuild=False)
         found = {"=": plan}
         if self.scores:
             found.update(y=plan.but(replace=True), n=plan.but(replace=False))
         else:
-            for key, name in STEPPED.items():
+            stepped = {**STEPPED, "s": "share"} if self.shares else STEPPED
+            for key, name in stepped.items():
                 own = getattr(plan, name)
                 for value in _steps(name, own):
                     if value != own:
@@ -120,7 +122,7 @@ class Space:
                     found["p" + prior[0]] = plan.but(prior=prior, half_life=half_life)
             if plan.prior in self.rebuilds:
                 found["b"] = plan.but(rebuild=True)
-        found["df"] = self.default.but(rebuild=False)
+        found["df"] = self.default.but(rebuild=False, share=plan.share)
         return found
 
 

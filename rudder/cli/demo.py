@@ -53,6 +53,9 @@ def demo(
     agent_model: Annotated[
         Optional[str], typer.Option(help="The agent's GGUF file, or the address of a model server.")
     ] = _DEFAULTS.agent_model,
+    share_memory: Annotated[
+        bool, typer.Option("--share-memory", help="Let trainers of a host trade memory of their buffers.")
+    ] = _DEFAULTS.share_memory,
     transport: Annotated[
         Optional[str], typer.Option(help="shm, ucx, kvstore, or several (ucx,kvstore); by default measured.")
     ] = _DEFAULTS.transport,
@@ -98,6 +101,7 @@ def demo(
         policy=policy,
         controller=controller,
         agent_model=agent_model,
+        share_memory=share_memory,
         transport=transport,
         window=window,
         depth=depth,

@@ -61,6 +61,9 @@ def launch(
     agent_model: Annotated[
         Optional[str], typer.Option(help="The agent's GGUF file, or the address of a model server.")
     ] = None,
+    share_memory: Annotated[
+        bool, typer.Option("--share-memory", help="Let trainers of a host trade memory of their buffers.")
+    ] = False,
     out: Annotated[Optional[str], typer.Option(help="The run's folder, for metrics.")] = None,
     record: Annotated[
         Optional[str], typer.Option(help="Record the trainers' accesses into this folder.")
@@ -85,6 +88,7 @@ def launch(
         feature_threads=feature_threads,
         controller=controller or "",
         agent_model=agent_model or "",
+        share_memory=share_memory,
         env=_parse_env(env or []),
         out=out,
         record=record,

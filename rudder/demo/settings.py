@@ -40,6 +40,8 @@ class DemoSettings:
     controller: str | None = None
     #: The agent's GGUF file, or the address of a model server; None: the model that comes with the package.
     agent_model: str | None = None
+    #: Let the trainers of a host trade memory of their buffers.
+    share_memory: bool = False
     #: "shm", "ucx", "kvstore", or several with commas; None: measured.
     transport: str | None = None
     #: Buffers of remote requests sampled ahead; None: as the default plan says.
@@ -69,6 +71,8 @@ class DemoSettings:
                 raise ConfigError(f"--{name} {value}: it must be at least 1")
         if self.hosts < 2:
             raise ConfigError(f"--hosts {self.hosts}: with fewer than 2 no row is remote")
+        if self.share_memory and self.trainers < 2:
+            raise ConfigError("--share-memory: a host of one trainer has nobody to share with; --trainers 2")
         if not self.fanout:
             raise ConfigError("--fanout: give the neighbours of each hop, such as 10,25")
         if self.graph is not None and not self.graph.is_file():

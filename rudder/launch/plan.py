@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rudder.agent.controller import check_controller
 from rudder.agent.llm import ENV_MODEL
-from rudder.config import ENV_CONTROLLER
+from rudder.config import ENV_CONTROLLER, ENV_SHARE_MEMORY, ENV_SHARES
 from rudder.errors import ConfigError, FormatError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Job:
     controller: str = ""  # of scripts that name none; "": the default one
     # GGUF file or address, a classifier's labelled decisions; "": the model that comes with the package
     agent_model: str = ""
+    share_memory: bool = False  # between the buffers of a host's trainers
 
     def check(self, hosts: int) -> None:
         """Raise ConfigError or FormatError where the job cannot run on so many hosts."""
@@ -85,6 +86,8 @@ class Job:
                 raise ConfigError(f"{what} must be at least {least}, not {count}")
         if self.controller:
             check_controller(self.controller)
+        if self.share_memory and self.trainers < 2:
+            raise ConfigError("memory can be shared only by several trainers of a host: add --trainers 2")
         if not Path(self.script).is_file():
             raise ConfigError(f"no script {self.script}: give the path of a Python file after '--'")
         parts = read_num_parts(self.part_config)
@@ -210,6 +213,8 @@ def plan_processes(
                 **({"RUDDER_RECORD": job.record} if job.record else {}),
                 **(features.env(hosts) if features is not None else {}),
                 **(keepers.env(host) if keepers is not None else {}),
+                ENV_SHARES: f"{FOLDER}/shares{host.number}",
+                **({ENV_SHARE_MEMORY: "1"} if job.share_memory else {}),
                 **({ENV_CONTROLLER: job.controller} if job.controller else {}),
                 **({ENV_MODEL: job.agent_model} if job.agent_model else {}),
                 **job.trainer_env,

@@ -2,8 +2,8 @@
 
 It sees what the run submits, keeps a spatial sample of the ids (as `rudder.gap` does), and after each
 interval what the run measured. From that it models two trainers: one under the plans that were in force, one
-that had the default plan from the beginning. A counterfactual starts from the first one's state at the
-interval's begin.
+that had the default plan from the beginning, within the same share of memory. A counterfactual starts from
+the first one's state at the interval's begin.
 
 **Costs** are of the interval itself: its mean computing time, each minibatch's sampling time, the bandwidth
 at which the model fetches as long as the run did. The latency is given, since busy time alone cannot tell it
@@ -150,9 +150,10 @@ class Shadow:
             if changed:
                 self._live_worth = self._ranking(plan.prior)
                 prior = self._made(plan, self._counts, len(self._numbers))
-            if memory is not None and memory != self._memory:
-                self._memory = memory
-                self._beside.apply(self._beside.plan, memory)
+            within = self._default.but(share=plan.share)
+            if within != self._default or (memory is not None and memory != self._memory):
+                self._default, self._memory = within, memory or self._memory
+                self._beside.apply(within, self._memory)
             self._live.apply(plan, memory, prior)
 
     def end_interval(self, metrics: IntervalMetrics) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class Memory:
     """What a plan divides, of all rows (not of the sample): see `rudder.planner`."""
 
+    #: The trainer's own, of which the plan has the share.
     rows: int
     row_bytes: int
     #: The loader's own bound on waiting blocks, beside what the plan gives them.
@@ -25,7 +26,7 @@ class Memory:
 
     def buffer_rows(self, plan: Plan) -> int:
         """Rows that the buffer may hold."""
-        return self.rows * plan.buffer_share // 100
+        return self._rows(plan) * plan.buffer_share // 100
 
     def window_rows(self, plan: Plan) -> int:
         """Requests until which the window is filled."""
@@ -33,7 +34,10 @@ class Memory:
 
     def block_bytes(self, plan: Plan) -> float:
         """Bytes of blocks that may wait."""
-        return self.waiting_bytes + (self.rows - self.buffer_rows(plan)) * self.row_bytes
+        return self.waiting_bytes + (self._rows(plan) - self.buffer_rows(plan)) * self.row_bytes
+
+    def _rows(self, plan: Plan) -> int:
+        return self.rows * plan.share // 100
 
 
 class Trial:

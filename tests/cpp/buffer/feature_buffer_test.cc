@@ -78,8 +78,10 @@ TEST(FeatureBuffer, ASmallerBufferMovesItsRowsDownAndGivesMemoryBack) {
   const std::byte* read = buffer.use(buffer.slot_of(watched), 7);
   buffer.set_limit(kSlots / 2);
   EXPECT_EQ(buffer.compact(6), 0u);  // minibatch 7 still reads there
+  EXPECT_EQ(buffer.held(), kSlots);
   EXPECT_EQ(std::memcmp(read, rows[watched].data(), kBytes), 0);
   EXPECT_GT(buffer.compact(7), kSlots / 2 * kBytes - 4096);
+  EXPECT_EQ(buffer.held(), kSlots / 2);
   EXPECT_EQ(buffer.compact(8), 0u);
   for (RowKey key = 1; key < kSlots; key += 2) {
     ASSERT_LT(value(buffer.slot_of(key)), static_cast<int>(kSlots / 2));
@@ -87,6 +89,7 @@ TEST(FeatureBuffer, ASmallerBufferMovesItsRowsDownAndGivesMemoryBack) {
   }
   // It grows again: the slots above are free.
   buffer.set_limit(kSlots);
+  EXPECT_EQ(buffer.held(), kSlots);
   for (RowKey key = 0; key < kSlots; key += 2) buffer.fill(buffer.insert(key, rows[key].data()));
   for (RowKey key = 0; key < kSlots; ++key)
     ASSERT_EQ(std::memcmp(buffer.use(buffer.slot_of(key), 9), rows[key].data(), kBytes), 0);

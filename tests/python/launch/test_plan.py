@@ -186,6 +186,14 @@ def test_an_agent_per_host_which_its_trainers_find():
     assert all("RUDDER_AGENT" not in process.env for process in processes if process.role == "server")
 
 
+def test_trainers_of_a_host_have_a_board_and_share_where_that_is_asked_for():
+    shared, alone = _plan(trainers=2, share_memory=True), _plan(trainers=2)
+    for processes, expected in ((shared, "1"), (alone, None)):
+        for trainer in (process for process in processes if process.role == "trainer"):
+            assert trainer.env["RUDDER_SHARES"] == f"{{job_folder}}/shares{trainer.host}"
+            assert trainer.env.get("RUDDER_SHARE_MEMORY") == expected
+
+
 @pytest.mark.parametrize("controller", ["", "rule"])
 def test_other_controllers_need_no_agent(controller):
     processes = _plan(controller=controller)
