@@ -20,6 +20,7 @@ from rudder.agent.trade import Need, free_rows
 from rudder.config import ENV_SHARE_MEMORY, ENV_SHARES
 from rudder.errors import ConfigError, FormatError
 from rudder.share_board import Board, BusyError
+from rudder.shares import Shares
 
 NEED = Need(10.0, 5.0, 1.0, 0.0)
 OWN = 800
@@ -251,6 +252,18 @@ def test_what_is_in_force_is_what_was_granted(host: Board, tmp_path: Path) -> No
 
     (said,) = [text for text in explain.as_text(explain.read(tmp_path / "run")[0]) if "share  " in text]
     assert "125% of its own memory, 200% wanted" in said
+
+
+def test_memory_is_given_when_it_has_gone_back(host: Board) -> None:
+    board = Board(host.path, 0)
+    shares = Shares(board, 400)
+    assert shares.granted(75) == 75
+    shares.applied(400)  # readers still hold rows beyond
+    assert (host.members()[0].holds, host.members()[0].promised) == (400, 100)
+    assert host.take([500]) == 300  # the 100 that it gave are free; 100 more are not yet
+    shares.applied(300)
+    assert host.members()[0].holds == 300
+    assert host.take([500]) == 500
 
 
 def test_controllers_of_a_name_know_nothing_of_shares(host: Board, monkeypatch: pytest.MonkeyPatch) -> None:
