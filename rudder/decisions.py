@@ -8,7 +8,8 @@ field             meaning
 tensor, rank      whose; controller: its name
 interval          the interval that ended: what the evidence is about (as in `rudder.metrics`)
 minibatches       of it; milliseconds: measured, a step
-signals           the evidence as whole numbers, see `rudder.agent.evidence`
+lead              minibatches before its end at which the controller was asked; 0: at its end, or not asked
+signals           what the interval was until then, as whole numbers, see `rudder.agent.evidence`
 prompt            the line that a language model reads
 counterfactuals   modelled milliseconds a step of that interval under other plans, by the names of
                   `Space.candidates`; {}: there is no shadow, or it knows nothing yet
@@ -64,6 +65,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "interval": (int,),
     "minibatches": (int,),
     "milliseconds": (int, float),
+    "lead": (int,),
     "signals": (dict,),
     "prompt": (str,),
     "counterfactuals": (dict,),
@@ -87,14 +89,23 @@ _EFFECT = ("interval", "milliseconds_before", "milliseconds_after", "change")
 
 
 def evidence_values(
-    evidence: Evidence, live_ms: float | None = None, default_ms: float | None = None
+    evidence: Evidence,
+    live_ms: float | None = None,
+    default_ms: float | None = None,
+    *,
+    asked: Evidence | None = None,
 ) -> dict[str, Any]:
-    """The part of a line that is known before the decision."""
+    """The part of a line that is known before the decision.
+
+    ``asked``: of what the interval was when the controller was asked, where that was before its end.
+    """
+    told = asked or evidence
     return {
         **interval_values(evidence.metrics),
-        "signals": evidence.signals(),
-        "prompt": evidence_text(without_share(evidence)),
-        "counterfactuals": {name: round(ms, 4) for name, ms in evidence.counterfactuals.items()},
+        "lead": evidence.metrics.minibatches - asked.metrics.minibatches if asked is not None else 0,
+        "signals": told.signals(),
+        "prompt": evidence_text(without_share(told)),
+        "counterfactuals": {name: round(ms, 4) for name, ms in told.counterfactuals.items()},
         "live_ms": None if live_ms is None else round(live_ms, 4),
         "default_ms": None if default_ms is None else round(default_ms, 4),
         "before": str(evidence.plan),

@@ -84,6 +84,11 @@ class Meter:
         self._write("start", {"tensor": self._tensor, "rank": self._rank, **settings})
         self._summarise("running", plan, self.snapshot())
 
+    def so_far(self, plan: Plan, refused: int) -> IntervalMetrics:
+        """What the interval has been until now; it goes on."""
+        now = {**self.snapshot(), "refused_decisions": refused}
+        return self._since(self._earlier, now, plan, self._intervals, self.minibatches, None)
+
     def end_interval(self, plan: Plan, refused: int) -> IntervalMetrics:
         """Cut the interval here; the minibatch that begins next belongs to the next one."""
         now = {**self.snapshot(), "refused_decisions": refused}

@@ -141,7 +141,17 @@ class Planner:
             raise ConfigError("device_share needs a table that was opened with device='cuda'")
         plan = self._possible(plan)
         self._apply(plan)
+        self._steering.interrupted()
         return plan
+
+    @property
+    def asks_after(self) -> int | None:
+        """Minibatches of the interval after which to call `ask`; None: not (any more) in this interval."""
+        return self._steering.asks_after
+
+    def ask(self, metrics: IntervalMetrics, waiting_bytes: int | None = None) -> None:
+        """The interval has come so far: ask a controller that thinks elsewhere, if it is time."""
+        self._steering.ask(replace(metrics, plan=_without_device(metrics.plan)), waiting_bytes)
 
     def next_interval(self, metrics: IntervalMetrics, waiting_bytes: int | None = None) -> None:
         """Ask the controller for the next interval's plan and bring it into force, if it can be.

@@ -265,6 +265,8 @@ class Prefetcher:
         self._meter.add(seconds_stalled_sampling=waited)
         if self._meter.minibatches >= self.plan.interval:
             self._end_interval()
+        elif self._meter.minibatches == self._planner.asks_after:
+            self._planner.ask(self._meter.so_far(self.plan, self._planner.refused), self._waiting_bytes())
         self._meter.begin_minibatch()
         if minibatch is None:
             return
@@ -335,9 +337,13 @@ class Prefetcher:
 
     def _end_interval(self) -> None:
         metrics = self._meter.end_interval(self.plan, self._planner.refused)
-        self._planner.next_interval(metrics, self.feeder.waiting_bytes if self.feeder is not None else None)
+        self._planner.next_interval(metrics, self._waiting_bytes())
         if self.feeder is not None:
             self.feeder.poke()
+
+    def _waiting_bytes(self) -> int | None:
+        """The loader's bound on blocks that wait, where there is a loader."""
+        return self.feeder.waiting_bytes if self.feeder is not None else None
 
     # -- what it knows of itself
 

@@ -43,14 +43,17 @@ class LiveShadow:
         self._rows, self._row_bytes = capacity_rows, source.row_bytes
         self._waiting_bytes = _WAITING_BYTES
         self._budget = self._spent = 0.0
-        #: Modelled milliseconds a step of the run, in the interval modelled last, and of a run that had the
+        #: Modelled milliseconds a step of the run, in the intervals modelled last, and of a run that had the
         #: default plan from the beginning. None: nothing is known.
         self.live_ms: float | None = None
         self.default_ms: float | None = None
-        #: Steps that were modelled since the time before.
+        #: Steps of these intervals: all that were modelled since the last look at an interval's end.
         self.steps = 0
+        self._looked = False
         #: Share of the rows requested in them that had not been requested before.
         self.fresh_share: float | None = None
+        # Were other plans tried on this interval before its end? None: nobody asked so far.
+        self._tried: bool | None = None
         # What is not modelled yet: the last interval, and those before it as one.
         self._older: IntervalMetrics | None = None
         self._last: IntervalMetrics | None = None
@@ -98,26 +101,48 @@ class LiveShadow:
             self._give_up()
             return {}
 
+    def so_far(self, metrics: IntervalMetrics, waiting_bytes: int | None) -> bool:
+        """The interval has come so far; True where plans can be tried on that now. Then its end is modelled,
+        too; else it is not.
+
+        ``waiting_bytes``: the loader's bound on blocks that wait.
+        """
+        self._waiting_bytes = waiting_bytes or self._waiting_bytes
+        self._tried = False
+        part = self._without_own(metrics)
+        if self._shadow is None or not self._affords(self._budget + self._share * part.seconds_wall):
+            return False
+        try:
+            with self._paid():
+                self._catch_up()
+                self._shadow.look(part)
+                self.fresh_share = self._shadow.fresh_share
+        except Exception:
+            self._give_up()
+        self._tried = self.works
+        return self._tried
+
     def end_interval(self, metrics: IntervalMetrics, waiting_bytes: int | None) -> bool:
         """An interval is over; True where it was modelled now.
 
         ``waiting_bytes``: the loader's bound on blocks that wait.
         """
         self._waiting_bytes = waiting_bytes or self._waiting_bytes
-        # What was spent in here since the last interval's end is no part of a step under any plan.
-        metrics = replace(metrics, seconds_wall=max(0.0, metrics.seconds_wall - self._spent))
+        tried, self._tried = self._tried, None
+        metrics = self._without_own(metrics)
         self._spent = 0.0
         if self._last is not None:
             self._older = self._last if self._older is None else _together(self._older, self._last)
         self._last = metrics
         self._budget = min(0.0, self._budget + self._share * metrics.seconds_wall)
-        return (self._budget == 0.0 or self._share == 1) and self.look()
+        return (self._affords(self._budget) if tried is None else tried) and self.look()
 
     def look(self) -> bool:
         """Model what is not modelled yet; the time is saved later. False: nothing is known."""
         try:
             with self._paid():
                 self._catch_up()
+            self._looked = True
         except Exception:
             self._give_up()
         return self.live_ms is not None
@@ -132,6 +157,13 @@ class LiveShadow:
         except Exception:
             self._give_up()
 
+    def _affords(self, budget: float) -> bool:
+        return budget >= 0.0 or self._share == 1
+
+    def _without_own(self, metrics: IntervalMetrics) -> IntervalMetrics:
+        """What was spent in here since the last interval's end is no part of a step under any plan."""
+        return replace(metrics, seconds_wall=max(0.0, metrics.seconds_wall - self._spent))
+
     @contextlib.contextmanager
     def _paid(self) -> Iterator[None]:
         began = time.perf_counter()
@@ -145,14 +177,22 @@ class LiveShadow:
     def _catch_up(self) -> None:
         if self._last is None or self._shadow is None:
             return
-        self.steps = 0
+        if self._looked:
+            self.steps, self._looked = 0, False
         for pending in (self._older, self._last):
             if pending is not None:
                 self._shadow.end_interval(pending)
-                self.steps += pending.minibatches
+                self._book(self._shadow.live_ms, self._shadow.default_ms, pending.minibatches)
         self._older = self._last = None
-        self.live_ms, self.default_ms = self._shadow.live_ms, self._shadow.default_ms
         self.fresh_share = self._shadow.fresh_share
+
+    def _book(self, live_ms: float | None, default_ms: float | None, steps: int) -> None:
+        """One more interval: means over the steps of all."""
+        if live_ms is None or default_ms is None or not steps:
+            return
+        before, self.steps = self.steps, self.steps + steps
+        self.live_ms = (before * (self.live_ms or 0.0) + steps * live_ms) / self.steps
+        self.default_ms = (before * (self.default_ms or 0.0) + steps * default_ms) / self.steps
 
     def _memory(self) -> Memory:
         return Memory(self._rows, self._row_bytes, self._waiting_bytes)

@@ -11,9 +11,10 @@ import math
 import time
 from typing import Any, Protocol
 
-from rudder.agent.controller import Controller, Report, Reporting
+from rudder.agent.controller import Ahead, Controller, Report, Reporting
 from rudder.agent.evidence import Evidence
 from rudder.agent.guard import Guard
+from rudder.agent.lead import most_lead
 from rudder.agent.memory import Memory
 from rudder.agent.space import Space
 from rudder.agent.worth import BusyCores, Worth
@@ -45,7 +46,8 @@ class Notes(Protocol):
 class Steering:
     """The plan in force and the controller that may change it. Used by one thread (the trainer's).
 
-    For each interval `step`, then `accept` or `refuse`, then `settle`.
+    For each interval `ask` where `asks_after` says so, at its end `step`, then `accept` or `refuse`, then
+    `settle`.
     """
 
     def __init__(
@@ -81,6 +83,12 @@ class Steering:
         self._line: dict[str, Any] = {}
         self._evidence: Evidence | None = None
         self._spent = 0.0
+        self._ahead = controller if isinstance(controller, Ahead) else None
+        # What this interval was asked about before its end.
+        self._question: Evidence | None = None
+        #: Minibatches of the interval after which to call `ask`; None: not (any more) in this interval.
+        self.asks_after: int | None = None
+        self._expect()
 
     def write_to(self, notes: Notes) -> None:
         """Write down counts, costs and decisions there."""
@@ -91,6 +99,33 @@ class Steering:
         """Is the controller not asked, because it costs more than it gains?"""
         return self._worth.asleep
 
+    def ask(self, metrics: IntervalMetrics, waiting_bytes: int | None = None) -> None:
+        """The interval has come so far: ask a controller that thinks elsewhere (`Ahead`), if it is time."""
+        began = time.perf_counter()
+        try:
+            self._ask(metrics, waiting_bytes)
+        except Exception as error:
+            self.refuse(f"raised {type(error).__name__}: {error}")
+        finally:
+            self._spent += time.perf_counter() - began
+
+    def _ask(self, metrics: IntervalMetrics, waiting_bytes: int | None) -> None:
+        assert self._ahead is not None
+        self.asks_after = None
+        interval, shadow = metrics.plan.interval, self._shadow
+        after = interval - min(max(1, self._ahead.lead(metrics)), most_lead(interval))
+        if metrics.minibatches < after:
+            self.asks_after = after
+            return
+        looked = shadow is not None and shadow.so_far(metrics, waiting_bytes)
+        self._question = self._known(metrics, looked)
+        trades = self._shares if self._bounded else None
+        self._ahead.ask(self._question if trades is None else trades.asked(self._question))
+
+    def interrupted(self) -> None:
+        """Somebody else changed the plan within the interval: it tells nothing of one plan."""
+        self.asks_after = None
+
     def step(self, metrics: IntervalMetrics, waiting_bytes: int | None = None) -> Plan:
         """The next interval's plan: the controller's, or the last good one where that cannot be used.
 
@@ -100,31 +135,34 @@ class Steering:
         try:
             return self._step(metrics, waiting_bytes)
         finally:
-            self._spent = time.perf_counter() - began
+            self._spent += time.perf_counter() - began
 
     def _step(self, metrics: IntervalMetrics, waiting_bytes: int | None) -> Plan:
         before, shadow = self._memory.previous, self._shadow
         self._looked = shadow is not None and shadow.end_interval(metrics, waiting_bytes)
-        modelled: dict[str, float] = {}
-        if shadow is not None and self._looked and not self.asleep:
-            modelled = shadow.counterfactuals(self.space.candidates(metrics.plan))
-        self._evidence = evidence = self._memory.evidence(
-            metrics,
-            self.space,
-            counterfactuals=modelled,
-            fresh_share=shadow.fresh_share if shadow is not None else None,
-        )
+        asked, self._question = self._question, None
+        # Who was asked before has what it decides on.
+        self._evidence = evidence = self._known(metrics, self._looked and self._ahead is None)
+        self._memory.ended(metrics)
         if self._shares is not None:
-            self._shares.look(evidence)
+            self._shares.look(asked or evidence)
         self._line = {"outcome": "kept", "reason": "", "answer": None, "answers": None}
         if self._watched:
             self._line |= {"controller": self._name, "effect": effect(before, metrics)}
             known = (shadow.live_ms, shadow.default_ms) if shadow is not None and self._looked else ()
-            self._line |= evidence_values(evidence, *known)
+            self._line |= evidence_values(evidence, *known, asked=asked)
         if self.asleep:
             self._line["outcome"] = "asleep"
             return self.plan
         return self._reviewed(evidence, self._asked(evidence))
+
+    def _known(self, metrics: IntervalMetrics, tried: bool) -> Evidence:
+        """The evidence of an interval, or of a part of one; ``tried``: plans can be tried on it."""
+        shadow, modelled = self._shadow, dict[str, float]()
+        if shadow is not None and tried and not self.asleep:
+            modelled = shadow.counterfactuals(self.space.candidates(metrics.plan))
+        fresh = shadow.fresh_share if shadow is not None else None
+        return self._memory.evidence(metrics, self.space, counterfactuals=modelled, fresh_share=fresh)
 
     def _reviewed(self, evidence: Evidence, answer: Plan) -> Plan:
         """The answer, or what the guard puts in its place."""
@@ -158,6 +196,7 @@ class Steering:
         if self._line.get("outcome") == "kept" and (plan != self.plan or rebuilt):
             self._line["outcome"] = "adopted"
         self.plan = plan
+        self._expect()
         self._memory.decided(plan, rebuilt=rebuilt, rolled_back=rolled_back)
 
     def refuse(self, reason: str) -> None:
@@ -170,6 +209,7 @@ class Steering:
     def settle(self) -> Plan | None:
         """Write down what the step came to. The plan to go back to, where the controller falls asleep."""
         began, evidence = time.perf_counter(), self._evidence
+        before, self._spent = self._spent, 0.0
         if not self._watched or evidence is None:
             return None
         told = self._told()
@@ -179,10 +219,11 @@ class Steering:
         gained = self._gained()
         # The prior that a plan builds is the plan's cost, not the controller's: the time in between is left
         # out.
-        spent = self._spent + time.perf_counter() - began
+        spent = before + time.perf_counter() - began
         lost = spent + agent * self._busy.since_last()
         judged = gained if self._guard is not None else None
         slept = self._worth.add(evidence.metrics, gained=judged, spent=lost)
+        self._expect()
         if slept is not None:
             self._line["reason"] = slept
             _log.warning("controller %s: %s", self._called, slept)
@@ -196,6 +237,7 @@ class Steering:
             self._notes.decided(line)
             self._notes.add(**cost, **{f"decisions_{name}": count for name, count in counts.items()})
             self._notes.put(agent_bytes=report.memory_bytes)
+        self._line = {}
         return self.space.default if slept is not None else None
 
     def finish(self, metrics: IntervalMetrics) -> None:
@@ -214,6 +256,11 @@ class Steering:
             _log.warning(
                 "controller %s: its close() raised %s: %s", self._called, type(error).__name__, error
             )
+
+    def _expect(self) -> None:
+        """When to ask in the interval that begins."""
+        asks = self._ahead is not None and not self.asleep
+        self.asks_after = self.plan.interval - most_lead(self.plan.interval) if asks else None
 
     @property
     def _called(self) -> str:

@@ -9,6 +9,7 @@ from typing import Protocol, Union, runtime_checkable
 
 from rudder.agent.evidence import Evidence
 from rudder.errors import ConfigError
+from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 
 
@@ -26,6 +27,24 @@ class Controller(Protocol):
 
     def decide(self, evidence: Evidence) -> Plan:
         """The plan for the next interval; `evidence.plan` is the one in force."""
+        ...
+
+
+@runtime_checkable
+class Ahead(Protocol):
+    """A controller that thinks elsewhere, and is asked a little before the boundary.
+
+    In each interval, from `rudder.agent.lead.most_lead` on, it is told what the interval has been and says
+    how long before the boundary it wants to be asked; then it is, and goes on thinking while the trainer
+    does. `decide` at the boundary answers what has come. All three on the trainer's thread, at once.
+    """
+
+    def lead(self, metrics: IntervalMetrics) -> int:
+        """Minibatches before the boundary at which to ask; ``metrics``: of the interval so far."""
+        ...
+
+    def ask(self, evidence: Evidence) -> None:
+        """Think about the interval so far; the plan in force has been in force in all of it."""
         ...
 
 

@@ -1,27 +1,26 @@
 """The agent: a controller that asks a language model, in another process, and never waits for it.
 
-At the end of an interval it takes the answer to what it asked at the end of the one before, and asks about
-the new interval. What has not arrived by then is late: it is dropped, and counted. While there is no answer,
-for whatever reason, the plan in force stays.
+It asks a few minibatches before the end of each interval, about the interval so far, and takes the answer at
+the end. How many: as many as answers lately took (`rudder.agent.lead`). What has not arrived by then is late:
+it is dropped, and counted. While there is no answer, for whatever reason, the plan in force stays.
 
-A plan that the model has changed is given an interval before the next question, since evidence about the old
-plan says nothing about the new one. A model that takes longer than an interval is not asked (but every
-`ASK_AGAIN` intervals, to see whether that was a bad moment), and the log says which interval it would need.
+A model that takes longer than a quarter of an interval is not asked (but every `ASK_AGAIN` intervals, to see
+whether that was a bad moment), and the log says which interval it would need.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 from dataclasses import dataclass
 from typing import Any
 
 from rudder.agent.controller import Report
 from rudder.agent.evidence import Evidence, step_milliseconds
+from rudder.agent.lead import AnswerTime, in_time, lead, most_lead, needed_interval
 from rudder.agent.prompt import evidence_text
 from rudder.agent.worker.client import ENV_ADDRESS, Client
-from rudder.agent.worker.protocol import Answer, Ask, Failed, State
+from rudder.agent.worker.protocol import LATE, Answer, Ask, Failed, State
 from rudder.agent.worker.settings import WorkerSettings
 from rudder.errors import AgentError, ConfigError, FormatError
 from rudder.metrics import IntervalMetrics
@@ -31,7 +30,7 @@ from rudder.plan import BOUNDS, Plan
 ENV_MODEL = "RUDDER_AGENT_MODEL"
 #: Intervals after which a model that was too slow is asked once more.
 ASK_AGAIN = 16
-# Deadline of the first question, when nobody knows yet how long an interval is, and bounds of the others.
+# Deadline of a question when nobody knows how long a step is, and bounds of the others.
 _FIRST_DEADLINE_MS, _SHORTEST_DEADLINE_MS, _LONGEST_DEADLINE_MS = 1000.0, 20.0, 60_000.0
 
 _log = logging.getLogger("rudder")
@@ -46,9 +45,9 @@ class AgentCounts:
     valid: int = 0
     #: Of these, plans other than the one in force.
     changed: int = 0
-    #: Nothing had arrived by the next boundary.
+    #: Nothing had arrived by the boundary, or the deadline had passed before the model was done.
     late: int = 0
-    #: The model or its process failed, the deadline passed there, or the connection broke.
+    #: The model or its process failed, or the connection broke.
     failed: int = 0
     #: What arrived was no plan that may follow, or no message.
     invalid: int = 0
@@ -59,9 +58,9 @@ class AgentCounts:
 
 
 class AgentController:
-    """Asks the model of `settings` after each interval. Used by one thread (the trainer's).
+    """Asks the model of `settings` in each interval. Used by one thread (the trainer's).
 
-    `decide` takes well below a millisecond: one read, one write, neither of which blocks.
+    `ask` and `decide` take well below a millisecond: a read, a write, neither of which blocks.
     """
 
     def __init__(self, settings: WorkerSettings | None = None, trainer: str = "") -> None:
@@ -82,6 +81,7 @@ class AgentController:
         self._asked_about: IntervalMetrics | None = None
         self._answer: Answer | Failed | FormatError | None = None
         self._decision_ms = 0.0
+        self._answer_time = AnswerTime()
         self._id = 0
         self._rest = 0
         self._client: Client | None = None
@@ -105,14 +105,25 @@ class AgentController:
         """Process id of the keeper, where this controller has started it."""
         return self._client.keeper if self._client is not None else None
 
-    def decide(self, evidence: Evidence) -> Plan:
-        """The plan that has arrived, or the one in force; then a new question. Never raises."""
+    def lead(self, metrics: IntervalMetrics) -> int:
+        """Minibatches before the boundary at which to ask, by what answers and steps took lately."""
+        return lead(self._answer_time.milliseconds, step_milliseconds(metrics), metrics.plan.interval)
+
+    def ask(self, evidence: Evidence) -> None:
+        """Post the question; never raises. A question that is still open was asked in vain."""
         try:
             self._hear()
-            plan = self._settle(evidence)
-            if plan == evidence.plan:
-                self._ask(evidence)
-            return plan
+            self.counts.stale += self._open_question is not None
+            self._open_question = self._answer = self._asked_about = None
+            self._ask(evidence)
+        except ConnectionError as error:
+            self._lost(str(error))
+
+    def decide(self, evidence: Evidence) -> Plan:
+        """The plan that has arrived, or the one in force. Never raises."""
+        try:
+            self._hear()
+            return self._settle(evidence)
         except ConnectionError as error:
             self._lost(str(error))
             return evidence.plan
@@ -153,7 +164,9 @@ class AgentController:
             elif isinstance(message, (Answer, Failed)):
                 self.cost = message.cost or self.cost
                 self._cpu_seconds += message.cost.get("cpu_ms", 0.0) / 1000
-                self._decision_ms = message.cost.get("total_ms", self._decision_ms)
+                if "total_ms" in message.cost:
+                    self._decision_ms = message.cost["total_ms"]
+                    self._answer_time.took(self._decision_ms)
                 if self._open_question is not None and message.id == self._open_question.id:
                     self._answer = message
             elif isinstance(message, FormatError):
@@ -164,6 +177,7 @@ class AgentController:
         if state.state == "ready":
             self.load_report = state.report
             self._decision_ms = float(state.report.get("decision_ms", 0.0))
+            self._answer_time.took(self._decision_ms)
         elif state.state == "restarting":
             self._warn("trouble", f"its worker: {state.reason}; it is started anew, and meanwhile")
         elif state.state == "refused":
@@ -175,12 +189,13 @@ class AgentController:
         self._open_question = self._answer = self._asked_about = None
         if question is None:
             return evidence.plan
-        if answer is None:
+        if answer is None or (isinstance(answer, Failed) and answer.reason == LATE):
             self.counts.late += 1
+            self._answer_time.missed(question.deadline_ms)
         elif isinstance(answer, Failed):
             self.counts.failed += 1
             self._warn("trouble", f"{answer.reason};")
-        elif about is None or about.plan != evidence.plan:
+        elif about is None or (about.interval, about.plan) != (evidence.metrics.interval, evidence.plan):
             self.counts.stale += 1
         else:
             return self._read(answer, evidence, about.interval)
@@ -217,25 +232,24 @@ class AgentController:
         self._open_question, self._asked_about = question, evidence.metrics
 
     def _deadline(self, evidence: Evidence) -> float | None:
-        """Milliseconds to the next boundary, as far as one can know; None where the model needs more."""
-        step = step_milliseconds(evidence.metrics)
+        """Milliseconds to the boundary, as far as one can know; None where the model needs more."""
+        step, interval = step_milliseconds(evidence.metrics), evidence.plan.interval
         if not step:
             return _FIRST_DEADLINE_MS
-        interval = step * evidence.plan.interval
-        if self._decision_ms <= interval:
+        if in_time(self._decision_ms, step, interval):
             self._rest = 0
-            return min(max(interval, _SHORTEST_DEADLINE_MS), _LONGEST_DEADLINE_MS)
-        self._warn("slow", f"{self._too_slow(step, evidence.plan.interval)}; until then")
+            left = step * (interval - evidence.metrics.minibatches)
+            return min(max(left, _SHORTEST_DEADLINE_MS), _LONGEST_DEADLINE_MS)
+        self._warn("slow", f"{self._too_slow(step, interval)}; until then")
         self._rest += 1
         return min(4 * self._decision_ms, _LONGEST_DEADLINE_MS) if self._rest % ASK_AGAIN == 0 else None
 
     def _too_slow(self, step: float, interval: int) -> str:
-        _, most, multiple = BOUNDS["interval"]
-        needed = math.ceil(self._decision_ms / step / multiple) * multiple
-        advice = f"it needs an interval of {needed:.0f}" if needed <= most else "use a smaller model"
+        needed, (_, most, _) = needed_interval(self._decision_ms, step), BOUNDS["interval"]
+        advice = f"it needs an interval of {needed}" if needed <= most else "use a smaller model"
         return (
-            f"a decision takes {self._decision_ms:.0f} ms, an interval of {interval} minibatches takes"
-            f" {step * interval:.0f} ms: {advice}"
+            f"a decision takes {self._decision_ms:.0f} ms, a quarter of an interval of {interval} minibatches"
+            f" has {step * most_lead(interval):.0f} ms: {advice}"
         )
 
     def _lost(self, reason: str) -> None:

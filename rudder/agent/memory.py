@@ -12,7 +12,7 @@ from rudder.plan import Plan
 
 
 class Memory:
-    """Makes the evidence of each interval. Call `evidence` and `decided` in turn. Not thread-safe."""
+    """Makes the evidence of each interval. For each: `evidence`, `ended`, `decided`. Not thread-safe."""
 
     def __init__(self) -> None:
         """Nothing yet."""
@@ -23,7 +23,7 @@ class Memory:
 
     @property
     def previous(self) -> IntervalMetrics | None:
-        """The last interval that evidence was made of."""
+        """The interval that ended last."""
         return self._previous
 
     def evidence(
@@ -34,19 +34,22 @@ class Memory:
         counterfactuals: Mapping[str, float] | None = None,
         fresh_share: float | None = None,
     ) -> Evidence:
-        """The evidence of the interval that ends now."""
-        self._prior_age += 1
-        before, self._previous = self._previous, metrics
+        """The evidence of the interval that ends now, or of what it has been so far."""
         return Evidence(
             metrics,
             space,
-            previous=before,
+            previous=self._previous,
             counterfactuals=counterfactuals or {},
             history=tuple(self._history),
             fresh_share=fresh_share,
-            prior_age=self._prior_age,
+            prior_age=self._prior_age + 1,
             rolled_back=self.rolled_back,
         )
+
+    def ended(self, metrics: IntervalMetrics) -> None:
+        """The interval is over."""
+        self._previous = metrics
+        self._prior_age += 1
 
     def decided(self, plan: Plan, *, rebuilt: bool = False, rolled_back: bool = False) -> None:
         """``plan`` is in force from now on; ``rebuilt``: with a prior that was computed for it."""

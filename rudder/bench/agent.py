@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rudder.agent import lead
 from rudder.agent.controller import Controller, make_controller
-from rudder.bench.agent_players import Late, ModelPlayer
+from rudder.bench.agent_players import AskedAhead, ModelPlayer
 from rudder.bench.agent_result import DEFAULT, ORACLE, AgentReport, Outcome
 from rudder.errors import ConfigError
 from rudder.plan import BOUNDS, Plan
@@ -27,7 +27,7 @@ from rudder.rollout.workload import Workload
 if TYPE_CHECKING:
     from rudder.agent.worker.decider import Decider
 
-AGENT, LATE = "agent", "agent late"
+AGENT, EARLY = "agent", "agent early"
 #: Intervals of the future that the greedy oracles see.
 HORIZONS = (2, 4, 8)
 #: What takes part where nobody says otherwise; classifiers by "classifier:KIND".
@@ -73,8 +73,9 @@ def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: Non
 
     Raises ConfigError, FormatError, AgentError.
 
-    The model's decisions take no modelled time: they are made beside the training. "agent late" is the same
-    model where each answer is in force an interval later. All on the terms of a live run
+    The model's decisions take no modelled time: they are made beside the training. "agent" is asked a
+    minibatch before the end of each interval, as a quick model is in a live run, "agent early" a quarter of
+    the interval before, as the slowest one is that is asked at all. All on the terms of a live run
     (`rudder.rollout.terms`). The default plan needs no shadow, so it pays for none; nor does the oracle. That
     is no controller but a bound: the best of what greedy ones reach that see `HORIZONS` intervals ahead, and
     of all others.
@@ -83,8 +84,8 @@ def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: Non
     model = ModelPlayer(loaded) if loaded is not None else None
     players: dict[str, Make] = {name: by_name(name) for name in (DEFAULT, *settings.controllers)}
     if model is not None:
-        players[AGENT] = partial(given, model)
-        players[LATE] = partial(_late, model)
+        players[AGENT] = partial(_asked, model, 0.0)
+        players[EARLY] = partial(_asked, model, 0.25)
     outcomes = []
     for load in held_out(settings):
         tell(load.name)
@@ -136,22 +137,21 @@ def _named(name: str, _: Simulator) -> Controller:
     return make_controller(name)
 
 
-def _late(controller: Controller, _: Simulator) -> Controller:
-    return Late(controller)
+def _asked(controller: Controller, share: float, _: Simulator) -> Controller:
+    return AskedAhead(controller, share)
 
 
 def in_time(decision_ms: float, settings: AgentSettings) -> str:
-    """Is a decision made within an interval, and if not, how long would that have to be?"""
-    have = settings.interval * settings.step_ms
-    if decision_ms <= have:
-        return f"fast enough: {decision_ms:.0f} ms at worst (p99), an interval takes {have:.0f} ms"
-    low, high, step = BOUNDS["interval"]
-    needed = math.ceil(decision_ms / settings.step_ms / step) * int(step)
-    if needed > high:
+    """Is a decision made by the end of its interval, and if not, how long would that have to be?"""
+    have = settings.step_ms * lead.most_lead(settings.interval)
+    if lead.in_time(decision_ms, settings.step_ms, settings.interval):
+        return f"fast enough: {decision_ms:.0f} ms at worst (p99), a quarter of an interval has {have:.0f} ms"
+    needed = lead.needed_interval(decision_ms, settings.step_ms)
+    if needed > BOUNDS["interval"][1]:
         return f"too slow for steps of {settings.step_ms:g} ms: no interval is long enough"
     return (
-        f"too slow: {decision_ms:.0f} ms (p99), an interval of {settings.interval} minibatches takes"
-        f" {have:.0f} ms: it needs an interval of at least {max(int(low), needed)}"
+        f"too slow: {decision_ms:.0f} ms (p99), a quarter of an interval of {settings.interval} minibatches"
+        f" has {have:.0f} ms: it needs an interval of at least {needed}"
     )
 
 

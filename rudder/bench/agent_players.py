@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from rudder.agent.controller import Controller
 from rudder.agent.evidence import Evidence
+from rudder.agent.lead import most_lead
 from rudder.agent.prompt import evidence_text
 from rudder.errors import AgentError
+from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 
 if TYPE_CHECKING:
@@ -46,23 +48,27 @@ class ModelPlayer:
         return plan
 
 
-class Late:
-    """Another controller's answers, each an interval later, as where nobody waits for them.
+class AskedAhead:
+    """Another controller, asked before the end of each interval, as one that takes a while is in a live run.
 
-    An answer to a plan that is no longer in force is dropped.
+    An interval that is over too soon is not asked about.
     """
 
-    def __init__(self, controller: Controller) -> None:
-        """Ask this one."""
-        self._controller = controller
-        self._waiting: tuple[Plan, Plan] | None = None
+    def __init__(self, controller: Controller, share: float = 0.0) -> None:
+        """``share``: of the interval, the lead; at least one minibatch, at most a quarter."""
+        self._controller, self._share = controller, share
+        self._answer: Plan | None = None
+
+    def lead(self, metrics: IntervalMetrics) -> int:
+        """Minibatches before the end."""
+        interval = metrics.plan.interval
+        return min(max(1, round(self._share * interval)), most_lead(interval))
+
+    def ask(self, evidence: Evidence) -> None:
+        """Think."""
+        self._answer = self._controller.decide(evidence)
 
     def decide(self, evidence: Evidence) -> Plan:
-        """What was answered to the interval before."""
-        arrived = self._waiting
-        now = evidence.plan.but(rebuild=False)
-        self._waiting = (now, self._controller.decide(evidence))
-        if arrived is not None and arrived[0] == now:
-            self._waiting = None if arrived[1] != now else self._waiting
-            return arrived[1]
-        return now
+        """What was thought."""
+        answer, self._answer = self._answer, None
+        return evidence.plan if answer is None else answer

@@ -1,11 +1,11 @@
-"""A controller through a whole workload, with the guard behind it as in a live run, or without."""
+"""A controller through a whole workload, asked and guarded as in a live run, or without the guard."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rudder.agent.controller import Controller
+from rudder.agent.controller import Ahead, Controller
 from rudder.agent.guard import Guard
 from rudder.plan import Plan
 from rudder.rollout.simulator import Simulator
@@ -47,9 +47,10 @@ def drive(
     """
     simulator = Simulator(workload, plan, terms=terms, shadow=shadow)
     controller, guard = make(simulator), Guard(simulator.plan)
+    ahead = controller if isinstance(controller, Ahead) else None
     current, changes, intervals, put_back = simulator.plan, 0, 0, False
     while not simulator.done:
-        evidence = simulator.step(current, rolled_back=put_back)
+        evidence = simulator.step(current, rolled_back=put_back, ahead=ahead)
         put_back = False
         intervals += 1
         answer = evidence.space.bounded(simulator.plan, controller.decide(evidence))

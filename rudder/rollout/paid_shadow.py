@@ -46,6 +46,14 @@ class PaidShadow:
         """The same, under the default plan from the beginning."""
         return self._shadow.default_ms
 
+    def so_far(self, metrics: IntervalMetrics) -> bool:
+        """The interval has come so far; True where other plans may be tried on that now."""
+        afforded = self._share is None or self._budget + self._share * metrics.seconds_wall >= 0.0
+        if afforded:
+            self._shadow.look(metrics)
+            self._accesses = metrics.rows_requested * self._shadow.rate
+        return afforded
+
     def end_interval(self, metrics: IntervalMetrics) -> bool:
         """Model an interval; True where other plans may be tried on it, since the time for it was saved."""
         self._shadow.end_interval(metrics)

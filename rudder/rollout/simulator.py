@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rudder.agent.controller import Ahead
 from rudder.agent.evidence import Evidence
+from rudder.agent.lead import most_lead
 from rudder.agent.memory import Memory as Remembered
 from rudder.agent.space import Space
 from rudder.gap_sample import Sampler
@@ -129,34 +131,52 @@ class Simulator:
         """Of all steps so far, and of the shadow between them."""
         return self._stepped + (1000 * self._shadow.spent if self._shadow is not None else 0.0)
 
-    def step(self, plan: Plan, *, rolled_back: bool = False) -> Evidence:
+    def step(self, plan: Plan, *, rolled_back: bool = False, ahead: Ahead | None = None) -> Evidence:
         """Run an interval under ``plan``; returns its evidence. REQUIRES not done.
 
-        ``rolled_back``: the guard put it there.
+        ``rolled_back``: the guard put it there. ``ahead``: who is asked before its end, where it has one.
         """
         before, totals = self._trial.counters(), _times(self._trial)
         begin = self.next
         self._apply(plan, rolled_back)
         end = min(begin + plan.interval, len(self.workload))
         past = self._trial.clone() if self.space.scores else None
+        if ahead is not None and end == begin + plan.interval:
+            # As `rudder.steering` asks it.
+            self._trial.run(end - most_lead(plan.interval))
+            lead = ahead.lead(self._metrics(before, totals, begin, self.next))
+            self._trial.run(max(self.next, end - max(1, lead)))
+            metrics, tried = self._metrics(before, totals, begin, self.next), False
+            if self._shadow is not None:
+                self._feed_shadow()
+                tried = self._shadow.so_far(metrics)
+            ahead.ask(self._evidence(metrics, past, begin, tried))
         self._trial.run(end)
         metrics = self._metrics(before, totals, begin, end)
         self._stepped += 1000 * metrics.seconds_wall
-        counterfactuals: dict[str, float] = {}
-        if past is not None:
-            counterfactuals = {
-                name: self._tried(past, other, end)
-                for name, other in self.space.candidates(self.plan).items()
-            }
+        tried = False
         if self._shadow is not None:
             self._feed_shadow()
-            if self._shadow.end_interval(metrics):
-                counterfactuals = self._shadow.counterfactuals(self.space.candidates(self.plan))
-        self.evidence = self._remembered.evidence(
-            metrics, self.space, counterfactuals=counterfactuals, fresh_share=self._fresh(begin, end)
-        )
+            tried = self._shadow.end_interval(metrics) and ahead is None
+        self.evidence = self._evidence(metrics, past, begin, tried)
+        self._remembered.ended(metrics)
+        for minibatch in range(begin, end):
+            self._entered[self._feed.ids[minibatch]] = True
         self._interval += 1
         return self.evidence
+
+    def _evidence(self, metrics: IntervalMetrics, past: Trial | None, begin: int, tried: bool) -> Evidence:
+        """Of the interval that began at ``begin``, until now; ``past``: as it stood then; ``tried``: may the
+        shadow try plans on it?
+        """
+        candidates, counterfactuals = self.space.candidates(self.plan), dict[str, float]()
+        if past is not None:
+            counterfactuals = {n: self._tried(past, other, self.next) for n, other in candidates.items()}
+        if self._shadow is not None and tried:
+            counterfactuals = self._shadow.counterfactuals(candidates)
+        return self._remembered.evidence(
+            metrics, self.space, counterfactuals=counterfactuals, fresh_share=self._fresh(begin, self.next)
+        )
 
     def cost_of(self, horizon: int = 2) -> Callable[[Plan], float]:
         """Milliseconds a step of the next ``horizon`` intervals if this plan is held: by trying it on a copy.
@@ -259,8 +279,6 @@ class Simulator:
             ids = self._feed.ids[minibatch]
             seen += len(ids)
             fresh += int(np.count_nonzero(~self._entered[ids]))
-        for minibatch in range(begin, end):
-            self._entered[self._feed.ids[minibatch]] = True
         return fresh / seen if seen and begin else None
 
     def _metrics(

@@ -159,13 +159,22 @@ class Shadow:
     def end_interval(self, metrics: IntervalMetrics) -> None:
         """An interval ended: model it. Call before the next plan is applied."""
         with self._lock:
-            self.fresh_share = self._new / self._seen if self._seen and metrics.interval else None
+            self._count_new(metrics)
             self._new = self._seen = 0
             begin = self._live.pipeline.next
             end = min(begin + metrics.minibatches, self._feed.end)
             if end > begin:
                 self._model(metrics, begin, end)
             self._feed.forget(end - _KEPT)
+
+    def look(self, metrics: IntervalMetrics) -> None:
+        """`counterfactuals` are of the interval so far, until it ends; ``metrics``: of that part."""
+        with self._lock:
+            self._count_new(metrics)
+            begin = self._live.pipeline.next
+            end = min(begin + metrics.minibatches, self._feed.end)
+            if end > begin:
+                self._cost(metrics, begin, end)
 
     def counterfactuals(self, plans: Mapping[str, Plan], *, slower: float = 1.0) -> dict[str, float]:
         """Modelled milliseconds a step of the last interval under each plan; none where none was modelled.
@@ -205,19 +214,29 @@ class Shadow:
             milliseconds += 1000 * self.rebuild_seconds / HOLDS / steps
         return milliseconds
 
-    def _model(self, metrics: IntervalMetrics, begin: int, end: int) -> None:
-        """Both trainers through the interval, at the costs that it had."""
+    def _count_new(self, metrics: IntervalMetrics) -> None:
+        if not metrics.interval:
+            self.fresh_share = None
+        elif self._seen:
+            self.fresh_share = self._new / self._seen
+
+    def _cost(self, metrics: IntervalMetrics, begin: int, end: int) -> None:
+        """Plans can be tried on these minibatches from now on, at the costs that they had."""
         steps = end - begin
         busy = metrics.seconds_wall - metrics.seconds_stalled - self._pause
         compute = max(0.0, busy / max(1, metrics.minibatches))
         minibatches = range(begin, end)
         self._feed.cost(minibatches, compute, self._row_seconds, self.latency)
         self._rank_new()
-        past = self._live
-        self._row_seconds = self._fitted(past, metrics, steps)
+        self._row_seconds = self._fitted(self._live, metrics, steps)
         self._feed.cost(range(begin, self._feed.end), compute, self._row_seconds, self.latency)
-        self._past, self._past_counts, self._past_known = past, self._begin_counts, self._begin_known
+        self._past, self._past_counts, self._past_known = self._live, self._begin_counts, self._begin_known
         self._interval_begin, self._interval_end = begin, end
+
+    def _model(self, metrics: IntervalMetrics, begin: int, end: int) -> None:
+        """Both trainers through the interval, at the costs that it had."""
+        self._cost(metrics, begin, end)
+        steps, past = end - begin, self._live
         self._live = past.clone()
         milliseconds = self._live.run(end)
         self.live_ms = milliseconds + 1000 * self._pause / steps

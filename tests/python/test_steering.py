@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rudder import ArraySource, Evidence, IntervalMetrics, Options, Plan, PolicySettings, Prefetcher
+from rudder import ArraySource, Evidence, IntervalMetrics, Options, Plan, PolicySettings, Prefetcher, explain
 from rudder.agent import make_controller
 from rudder.agent.controller import Report
+from rudder.agent.prompt import evidence_text
 from rudder.errors import ConfigError
 from rudder.frequency import FrequencyPrior
 from rudder.steering import Steering
@@ -34,7 +37,8 @@ class Scripted:
 
 def run(controller: Any, minibatches: int, **options: Any) -> Prefetcher:
     rows = np.arange(4000, dtype=np.float32).reshape(1000, 4)
-    settings = Options(controller=controller, plan=Plan(interval=4), prior="none", guard=False, **options)
+    options = {"plan": Plan(interval=4), **options}
+    settings = Options(controller=controller, prior="none", guard=False, **options)
     table = Prefetcher(ArraySource(rows, [0, 500, 1000]), settings)
     rng = np.random.default_rng(0)
     for ids in table.iterate([rng.integers(0, 1000, 50) for _ in range(minibatches)]):
@@ -112,6 +116,89 @@ def test_a_plan_to_go_back_to_that_cannot_be_had_stops_nothing(
         assert table.plan == Plan(interval=4, prior="none")
         assert table.metrics().refused_decisions == 2
     assert "the plan to go back to cannot be applied" in caplog.text
+
+
+class ThinksElsewhere:
+    """Is asked ahead by so much, and has an answer or, in intervals of ``late``, none by the boundary."""
+
+    def __init__(self, lead: int, late: tuple[int, ...] = ()) -> None:
+        self.wanted_lead, self.late = lead, late
+        self.told: list[int] = []
+        self.asked: list[Evidence] = []
+        self.decided: list[IntervalMetrics] = []
+        self.said = Report(state="ready")
+
+    def lead(self, metrics: IntervalMetrics) -> int:
+        self.told.append(metrics.minibatches)
+        return self.wanted_lead
+
+    def ask(self, evidence: Evidence) -> None:
+        self.asked.append(evidence)
+
+    def decide(self, evidence: Evidence) -> Plan:
+        self.decided.append(evidence.metrics)
+        number, plan = evidence.metrics.interval, evidence.plan
+        if number in self.late:
+            self.said = replace(self.said, late=self.said.late + 1)
+            return plan
+        self.said = replace(self.said, valid=self.said.valid + 1, answered=number)
+        return plan.but(depth=plan.depth + 1)
+
+    def report(self) -> Report:
+        return self.said
+
+
+@pytest.mark.parametrize(("wanted", "lead"), [(0, 1), (1, 1), (3, 3), (4, 4), (99, 4)])
+def test_who_thinks_elsewhere_is_asked_before_the_end_of_the_interval_that_it_answers_for(
+    wanted: int, lead: int
+) -> None:
+    controller = ThinksElsewhere(wanted)
+    with run(controller, 16 * 4 + 1, plan=Plan(interval=16, prior="none")) as table:
+        assert table.plan.depth == 2 + 4
+    assert [each.metrics.minibatches for each in controller.asked] == [16 - lead] * 4
+    assert [each.minibatches for each in controller.decided] == [16] * 4  # measured from end to end
+    for asked, whole in zip(controller.asked, controller.decided):
+        # The question is about a part of the interval, all of it under the plan of the whole.
+        assert (asked.metrics.interval, asked.plan) == (whole.interval, whole.plan)
+        assert 0 < asked.metrics.rows_requested <= whole.rows_requested
+        assert asked.metrics.seconds_wall < whole.seconds_wall
+    assert [each.plan.depth for each in controller.decided] == [2, 3, 4, 5]
+    assert controller.told == [each for _ in range(4) for each in ((12,) if lead == 4 else (12, 16 - lead))]
+    assert [each.previous for each in controller.asked] == [None, *controller.decided[:-1]]
+
+
+def test_an_answer_that_is_not_there_by_the_boundary_is_late(tmp_path: Path) -> None:
+    controller = ThinksElsewhere(2, late=(1,))
+    with run(controller, 8 * 3 + 1, plan=Plan(interval=8, prior="none"), metrics_dir=tmp_path) as table:
+        metrics = table.metrics()
+    assert [each.plan.depth for each in controller.decided] == [2, 3, 3]
+    assert (metrics.decisions_made, metrics.decisions_valid, metrics.decisions_late) == (3, 2, 1)
+    found = explain.read(tmp_path)
+    assert [each["outcome"] for each in found] == ["adopted", "late", "adopted"]
+    assert [each["answers"] for each in found] == [0, None, 2]
+    assert [each["lead"] for each in found] == [2, 2, 2]
+    assert [each["minibatches"] for each in found] == [8, 8, 8]
+    assert [each["prompt"] for each in found] == [evidence_text(each) for each in controller.asked]
+
+
+def test_an_interval_in_which_somebody_else_changed_the_plan_is_not_asked_about() -> None:
+    rows = np.arange(4000, dtype=np.float32).reshape(1000, 4)
+    controller = ThinksElsewhere(1, late=(0, 1, 2))
+    options = Options(controller=controller, plan=Plan(interval=8), prior="none", guard=False)
+    with Prefetcher(ArraySource(rows, [0, 500, 1000]), options) as table:
+        for number, ids in enumerate(table.iterate([np.arange(400, 600)] * 25, epochs=1)):
+            assert (table[ids] == rows[ids]).all()
+            if number == 10:
+                table.replan(depth=5)
+    assert [each.metrics.interval for each in controller.asked] == [0, 2]
+
+
+def test_a_question_that_fails_is_counted_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    controller = ThinksElsewhere(1)
+    controller.ask = lambda evidence: 1 / 0  # type: ignore[assignment,method-assign]
+    with run(controller, 17) as table:
+        assert table.metrics().refused_decisions == 4
+    assert "raised ZeroDivisionError" in caplog.text
 
 
 def test_hit_rate_is_the_intervals_own() -> None:

@@ -24,7 +24,7 @@ from urllib.parse import urldefrag
 from rudder.agent.prompt import plan_of, system_text
 from rudder.agent.space import Space
 from rudder.agent.worker.decider import UnavailableError, probe
-from rudder.agent.worker.protocol import Ask
+from rudder.agent.worker.protocol import LATE, Ask
 from rudder.errors import AgentError, ConfigError
 from rudder.plan import KEYS, Plan, written
 
@@ -150,7 +150,7 @@ def _left(deadline: float) -> float:
     """Seconds left. Raises UnavailableError where there are none."""
     left = deadline - time.monotonic()
     if left <= 0:
-        raise UnavailableError("the deadline has passed")
+        raise UnavailableError(LATE)
     return left
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from rudder.agent.worker.channel import Channel
 from rudder.agent.worker.decider import usage
-from rudder.agent.worker.protocol import VERSION, Answer, Ask, Failed, Hello, Message, State
+from rudder.agent.worker.protocol import LATE, VERSION, Answer, Ask, Failed, Hello, Message, State
 from rudder.agent.worker.settings import WorkerSettings
 from rudder.agent.worker.turns import Turns, with_time_left
 from rudder.agent.worker.watched import Watched
@@ -78,7 +78,7 @@ class Keeper:
         now = time.monotonic()
         self._deliver(self._watched.tick(now))
         for trainer, ask in self._turns.expired(now):
-            self._send(trainer, Failed(ask.id, "the deadline passed before the model was free"))
+            self._send(trainer, Failed(ask.id, LATE))
         if self._watched.free and (turn := self._turns.take()) is not None:
             trainer, ask, expires = turn
             self._watched.ask(trainer, with_time_left(ask, expires, now), now)

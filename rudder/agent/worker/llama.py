@@ -17,6 +17,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as llama
 
+from rudder.agent.worker.protocol import LATE
 from rudder.agent.worker.walk import Scores
 from rudder.errors import AgentError, FormatError
 
@@ -222,7 +223,7 @@ class LlamaModel:
             return
         self._memory_cut(first)  # what was read before is still good
         if result == _ABORTED:
-            raise AgentError("the deadline has passed")
+            raise AgentError(LATE)
         raise AgentError(f"llama.cpp failed ({result}): {self._reason()}")
 
     def _late(self, _: Any) -> bool:

@@ -26,6 +26,8 @@ from rudder.plan import PRIORS, Plan
 VERSION = 1
 #: Longest line, in bytes. An ask is below a KiB; what is much longer was not written by us.
 LONGEST_LINE = 1 << 16
+#: Why there is no answer to an ask whose deadline passed, whoever noticed: it is late, and no failure.
+LATE = "the deadline has passed"
 #: An hour: nobody waits so long, and a selector could not.
 LONGEST_DEADLINE_MS = 3.6e6
 

@@ -33,10 +33,10 @@ assert os.environ["RUDDER_CONTROLLER"] == "agent"
 agent = make_controller("agent")
 while agent.state != "ready":
     agent.listen(1.0)
-agent.decide(interval(0))
+agent.ask(interval(0))
 while agent.waiting:
     agent.listen(1.0)
-agent.decide(interval(1))
+agent.decide(interval(0))
 print(f"valid={agent.counts.valid} own keeper={agent.keeper}", flush=True)
 if len(sys.argv) > 2 and rank == 0:
     job = [psutil.Process(pid) for pid in processes(os.environ["RUDDER_JOB"])]
@@ -45,7 +45,7 @@ if len(sys.argv) > 2 and rank == 0:
     (model,) = keeper.children()
     keeper.kill()
     model.wait(30)  # it dies with its keeper
-    while agent.decide(interval(2)) == Plan() and agent.state == "ready":
+    while agent.decide(interval(1)) == Plan() and agent.state == "ready":
         agent.listen(1.0)
     print(f"without an agent: {agent.state}", flush=True)
 agent.close()

@@ -12,11 +12,13 @@ from rudder.agent.evidence import Evidence
 from rudder.agent.space import Space
 from rudder.bench import paper
 from rudder.bench.agent import AgentSettings, in_time, run
-from rudder.bench.agent_players import Late, ModelPlayer
+from rudder.bench.agent_players import AskedAhead, ModelPlayer
 from rudder.bench.agent_result import AgentReport, Outcome, resampled
 from rudder.errors import AgentError, ConfigError
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
+from rudder.rollout.drive import drive
+from rudder.rollout.generate import workload
 
 TIMES = {
     "default": (100.0, 50.0, 80.0),
@@ -79,8 +81,8 @@ def test_an_interval_holds_the_middle_and_is_the_same_each_time() -> None:
 
 def test_a_slow_model_is_told_the_interval_that_it_needs() -> None:
     settings = AgentSettings(step_ms=50.0, interval=32)
-    assert "fast enough" in in_time(1500.0, settings)
-    assert "at least 44" in in_time(2180.0, settings)
+    assert "fast enough" in in_time(400.0, settings)
+    assert "at least 36" in in_time(401.0, settings)
     assert "no interval is long enough" in in_time(1e7, settings)
 
 
@@ -100,14 +102,35 @@ class Deeper:
         return evidence.plan.but(depth=evidence.plan.depth + 1)
 
 
-def test_late_answers_come_an_interval_later_and_only_to_the_plan_that_they_are_about() -> None:
-    late = Late(Deeper())
-    first, other = Plan(depth=2), Plan(depth=8)
-    assert late.decide(evidence(first)) == first
-    assert late.decide(evidence(first)) == first.but(depth=3)
-    assert late.decide(evidence(first.but(depth=3))) == first.but(depth=3)
-    assert late.decide(evidence(other)) == other
-    assert Late(DefaultController()).decide(evidence(first)) == first
+class Remembers(Deeper):
+    """Which evidence it decided on."""
+
+    def __init__(self) -> None:
+        self.seen: list[IntervalMetrics] = []
+
+    def decide(self, evidence: Evidence) -> Plan:
+        self.seen.append(evidence.metrics)
+        return super().decide(evidence)
+
+
+@pytest.mark.parametrize(("share", "lead"), [(0.0, 1), (0.1, 3), (0.25, 8), (1.0, 8)])
+def test_a_model_is_asked_before_the_end_of_the_interval_that_it_answers_for(share: float, lead: int) -> None:
+    inner = Remembers()
+    some = workload("memory", 1)
+    found = drive(some, lambda _: AskedAhead(inner, share), guarded=False)
+    assert len(inner.seen) == found.intervals == len(some) // 32
+    assert [metrics.minibatches for metrics in inner.seen] == [32 - lead] * found.intervals
+    # What was answered to an interval is in force in the next one, all of it.
+    assert [metrics.plan.depth for metrics in inner.seen[:3]] == [2, 3, 4]
+    assert [metrics.interval for metrics in inner.seen] == list(range(found.intervals))
+
+
+def test_asking_early_changes_no_interval_that_keeps_its_plan() -> None:
+    some = workload("memory", 1)
+    default = drive(some, lambda _: DefaultController())
+    assert drive(some, lambda _: AskedAhead(DefaultController(), 0.2)).step_ms == default.step_ms
+    deeper = drive(some, lambda _: Deeper(), guarded=False)
+    assert drive(some, lambda _: AskedAhead(Deeper()), guarded=False).step_ms == deeper.step_ms
 
 
 def test_a_models_time_and_its_valid_answers_are_counted() -> None:

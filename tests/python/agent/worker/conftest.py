@@ -208,10 +208,11 @@ METRICS = IntervalMetrics("features", 0, 0, 32, Plan(), 4, rows_requested=100, c
 
 @pytest.fixture
 def evidence() -> Callable[..., Evidence]:
-    """Evidence about an interval of 32 steps of 100 ms each, under a plan."""
+    """Evidence about ``done`` of an interval's 32 steps of 100 ms each, under a plan."""
 
-    def make(plan: Plan | None = None, interval: int = 0, seconds: float = 3.2) -> Evidence:
-        metrics = replace(METRICS, plan=plan or Plan(), interval=interval, seconds_wall=seconds)
+    def make(plan: Plan | None = None, interval: int = 0, step: float = 0.1, done: int = 32) -> Evidence:
+        metrics = replace(METRICS, plan=plan or Plan(), interval=interval, minibatches=done)
+        metrics = replace(metrics, seconds_wall=step * done)
         return Evidence(replace(metrics, rows_requested=100 + interval), SPACE)
 
     return make

@@ -300,15 +300,15 @@ def test_two_trainers_of_a_host_share_one_worker(model: Path, tmp_path: Path) ->
             while agent.state != "ready":
                 agent.listen(1.0)
         for agent in agents:
-            agent.decide(_evidence(0))
+            agent.ask(_evidence(0))
         for agent in agents:
             while not (agent.report().decision_ms > 0 and agent.report().cpu_seconds > 0):
                 agent.listen(1.0)
-            agent.decide(_evidence(1))
+            agent.decide(_evidence(0))
             assert agent.counts.valid == 1
         assert len(psutil.Process(process.pid).children()) == 1
         agents[0].close()
-        agents[1].decide(_evidence(2))
+        agents[1].ask(_evidence(1))
         agents[1].close()
     finally:
         process.terminate()

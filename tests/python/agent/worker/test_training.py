@@ -18,13 +18,15 @@ import numpy as np
 import psutil
 import pytest
 
-from rudder import ArraySource, Evidence, Options, Plan, Prefetcher
+from rudder import ArraySource, Evidence, IntervalMetrics, Options, Plan, Prefetcher
 from rudder.agent.controller import Report
 from rudder.agent.llm import AgentController
 from rudder.agent.space import Space
 from rudder.agent.worker.channel import Channel
 from rudder.agent.worker.protocol import Answer, Ask, State
 from rudder.agent.worker.settings import WorkerSettings
+
+SPACE = Space(priors=("none",))
 
 
 def until(agent: AgentController, done: Callable[[], bool]) -> None:
@@ -34,7 +36,7 @@ def until(agent: AgentController, done: Callable[[], bool]) -> None:
 
 
 class Faulty:
-    """An agent's controller in a real run, with a fault at an interval.
+    """An agent's controller in a real run, with a fault while it is asked for the third time.
 
     Its intervals pass for long ones, and it lets the answer come, since this run takes milliseconds.
     ``silent``: after the fault there may never be an answer.
@@ -45,17 +47,22 @@ class Faulty:
     ) -> None:
         self.agent, self.fault, self.silent, self.interval = agent, fault, silent, 0
 
-    def decide(self, evidence: Evidence) -> Plan:
+    def lead(self, metrics: IntervalMetrics) -> int:
+        return 1
+
+    def ask(self, evidence: Evidence) -> None:
         self.interval += 1
-        if not self.silent or self.interval <= 3:
-            until(self.agent, lambda: not self.agent.waiting)
         # A worker that hangs is killed at twice the deadline, which follows from this.
         long = self.fault is None or self.interval < 3
         metrics = replace(evidence.metrics, seconds_wall=60.0 if long else 1.0)
-        plan = self.agent.decide(replace(evidence, metrics=metrics, space=Space(priors=("none",))))
+        self.agent.ask(replace(evidence, metrics=metrics, space=SPACE))
         if self.fault is not None and self.interval == 3:
             self.fault()
-        return plan
+
+    def decide(self, evidence: Evidence) -> Plan:
+        if not self.silent or self.interval < 3:
+            until(self.agent, lambda: not self.agent.waiting)
+        return self.agent.decide(replace(evidence, space=SPACE))
 
     def report(self) -> Report:
         return self.agent.report()
