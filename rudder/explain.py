@@ -61,7 +61,8 @@ def as_text(decision: dict[str, Any]) -> list[str]:
         + (f" ({decision['reason']})" if decision["reason"] else "")
     ]
     lines.append(f"  evidence  {decision['milliseconds']:.2f} ms a step{_in_words(decision['signals'])}")
-    lines.append(f"  prompt    {decision['prompt']}")
+    ahead = f" (asked {decision['lead']} minibatches before the end)" if decision["lead"] else ""
+    lines.append(f"  prompt    {decision['prompt']}{ahead}")
     lines.append(f"  shadow    {_shadow(decision)}")
     lines.append(f"  plan      {_plan(decision)}")
     if decision.get("shares"):

@@ -178,6 +178,7 @@ def test_an_answer_that_is_not_there_by_the_boundary_is_late(tmp_path: Path) -> 
     assert [each["answers"] for each in found] == [0, None, 2]
     assert [each["lead"] for each in found] == [2, 2, 2]
     assert [each["minibatches"] for each in found] == [8, 8, 8]
+    assert "(asked 2 minibatches before the end)" in "".join(explain.as_text(found[0]))
     assert [each["prompt"] for each in found] == [evidence_text(each) for each in controller.asked]
 
 
