@@ -69,8 +69,8 @@ class UcxServer:
     def grant(self, session: int, table: int, region: int) -> None:
         """Let a session read a region under a table number of its choice."""
 
-    def offer(self, region: int) -> tuple[int, bytes]:
-        """Where a region is, and the key to read it by one-sided gets; b"" where there are none."""
+    def offer(self, region: int) -> tuple[int, bytes, str]:
+        """Where a region is, the key to read it by one-sided gets, and where that is b"" the reason."""
 
     def dismiss(self, session: int) -> None:
         """Forget a session: its requests are dropped, its endpoint closed. Unknown numbers are ignored."""
@@ -116,16 +116,26 @@ class UcxTransport(Transport):
     def let_in(self, peer: int, hosts: list[str]) -> None:
         """As `UcxServer.let_in`, until the peer is disconnected or others take their place."""
 
-    def connect(self, peer: int, address: bytes, session: int, token: bytes) -> None:
+    def connect(self, peer: int, address: bytes, session: int, token: bytes, version: str) -> None:
         """Reach the partition's server from now on; replaces the connection that was, failing its gathers.
 
-        Raises TransportError for an address that UCX refuses.
+        ``version``: of the server's UCX, as `library_version` has it. Raises TransportError for an address
+        that UCX refuses.
         """
 
-    def open(self, peer: int, table: int, rows: int, row_bytes: int, at: int = 0, key: bytes = b"") -> None:
+    def open(
+        self,
+        peer: int,
+        table: int,
+        rows: int,
+        row_bytes: int,
+        at: int = 0,
+        key: bytes = b"",
+        why_no_key: str = "",
+    ) -> None:
         """The server has granted this table: `reach` is possible, and row numbers are checked against it.
 
-        ``at``, ``key``: of `UcxServer.offer`.
+        ``at``, ``key``, ``why_no_key``: of `UcxServer.offer`.
         """
 
     def why_no_gets(self, peer: int, table: int) -> str:
@@ -141,10 +151,11 @@ class UcxTransport(Transport):
         """Fail the gathers under way and refuse later ones until the next `connect`."""
 
     def connected(self, peer: int) -> bool: ...
-    def next_loss(self) -> tuple[int, str] | None:
-        """Wait until a connection is lost: (peer, why). None once the transport is closed.
+    def next_loss(self) -> tuple[int, int, str] | None:
+        """Wait until a connection is lost: (peer, session, why). None once the transport is closed.
 
-        One thread waits for the losses of all peers; each is told once.
+        The peer may have a later session by then. One thread waits for the losses of all peers; each is told
+        once.
         """
 
     def stats(self) -> dict[str, int]:

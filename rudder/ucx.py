@@ -45,6 +45,8 @@ def why_not() -> str | None:
     # nearly twice the CPU time of a row; from here on more brings nothing, and buffers grow with it.
     for segment in ("UCX_TCP_TX_SEG_SIZE", "UCX_TCP_RX_SEG_SIZE"):
         os.environ.setdefault(segment, "256k")
+    # The lock of UCX's ports tells IPv4 addresses apart, and no others.
+    os.environ["UCX_TCP_AF_PRIO"] = "inet"
     try:
         # Honours RAPIDS_LIBUCX_PREFER_SYSTEM_LIBRARY. It keeps the library open.
         importlib.import_module("libucx").load_library()

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -139,7 +140,7 @@ void register_server(py::module_& m) {
               const py::gil_scoped_release release;
               offer = self.offer(region);
             }
-            return std::pair(offer.address, as_bytes(offer.key));
+            return std::tuple(offer.address, as_bytes(offer.key), offer.why_not);
           },
           py::arg("region"))
       .def("grant", &FeatureServer::grant, py::arg("session"), py::arg("table"), py::arg("region"),
@@ -188,25 +189,25 @@ void register_transport(py::module_& m) {
       .def(
           "connect",
           [](Ucx& self, std::int32_t peer, const py::bytes& address, std::uint64_t session,
-             const py::bytes& token) {
+             const py::bytes& token, const std::string& version) {
             const rudder::wire::Token secret = token_of(token);
             const std::string where = address;
             const py::gil_scoped_release release;
-            self.connect(static_cast<PartId>(peer), view(where), session, secret);
+            self.connect(static_cast<PartId>(peer), view(where), session, secret, version);
           },
-          py::arg("peer"), py::arg("address"), py::arg("session"), py::arg("token"))
+          py::arg("peer"), py::arg("address"), py::arg("session"), py::arg("token"), py::arg("version"))
       .def(
           "open",
           [](Ucx& self, std::int32_t peer, TableId table, std::size_t rows, std::size_t row_bytes,
-             std::uint64_t at, const py::bytes& key) {
+             std::uint64_t at, const py::bytes& key, std::string why_no_key) {
             const std::string packed = key;
             const auto bytes = view(packed);
-            const rudder::wire::Offer offer{at, {bytes.begin(), bytes.end()}};
+            const rudder::wire::Offer offer{at, {bytes.begin(), bytes.end()}, std::move(why_no_key)};
             const py::gil_scoped_release release;
             self.open(static_cast<PartId>(peer), table, rows, row_bytes, offer);
           },
           py::arg("peer"), py::arg("table"), py::arg("rows"), py::arg("row_bytes"), py::arg("at") = 0,
-          py::arg("key") = py::bytes())
+          py::arg("key") = py::bytes(), py::arg("why_no_key") = "")
       .def(
           "why_no_gets",
           [](const Ucx& self, std::int32_t peer, TableId table) {
@@ -230,14 +231,14 @@ void register_transport(py::module_& m) {
           [](const Ucx& self, std::int32_t peer) { return self.connected(static_cast<PartId>(peer)); },
           py::arg("peer"))
       .def("next_loss",
-           [](Ucx& self) -> std::optional<std::pair<std::int32_t, std::string>> {
+           [](Ucx& self) -> std::optional<std::tuple<std::int32_t, std::uint64_t, std::string>> {
              std::optional<Ucx::Loss> loss;
              {
                const py::gil_scoped_release release;
                loss = self.next_loss();
              }
              if (!loss) return {};
-             return std::pair(rudder::value(loss->peer), loss->why);
+             return std::tuple(rudder::value(loss->peer), loss->session, loss->why);
            })
       .def("stats", [](const Ucx& self) {
         const auto stats = self.stats();
@@ -257,11 +258,7 @@ PYBIND11_MODULE(_ucx, m) {
   m.doc() = "Rudder's transport over UCX, and its feature server.";
   py::module_::import("rudder._core");  // has Transport
   register_errors(m);
-  m.def("library_version", [] {
-    unsigned major = 0, minor = 0, release = 0;
-    ucp_get_version(&major, &minor, &release);
-    return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
-  });
+  m.def("library_version", &rudder::ucx::library_version);
   register_server(m);
   register_transport(m);
   open_ones();

@@ -137,12 +137,13 @@ std::vector<FetchEngine::Attempt> FetchEngine::withdraw(const std::function<bool
 
 void FetchEngine::start(FetchId id, std::vector<Gather> gathers, Grouping grouping,
                         std::chrono::nanoseconds budget) {
-  // By transport where one call serves several peers; elsewhere by partition, so that a peer which does not
-  // answer is the only one to be blamed.
+  // By transport where one call serves several peers, of those with as many routes left, since the time is
+  // shared out among these; elsewhere by partition, so that a peer which does not answer is the only one to
+  // be blamed.
   struct Group {
     std::shared_ptr<Transport> transport;
     std::vector<Gather> gathers;
-    std::size_t routes = 1;  // this one, and those that may have to follow
+    std::size_t routes;  // this one, and those that may have to follow
   };
   std::vector<Group> groups;
   {
@@ -150,10 +151,11 @@ void FetchEngine::start(FetchId id, std::vector<Gather> gathers, Grouping groupi
     for (Gather& gather : gathers) {
       const Ladder& ladder = ladders_[static_cast<std::size_t>(value(gather.peer))];
       const auto& transport = ladder.routes[ladder.now];
-      auto group = std::ranges::find(groups, transport, &Group::transport);
+      const std::size_t routes = ladder.routes.size() - ladder.now;
+      auto group = std::ranges::find_if(
+          groups, [&](const Group& each) { return each.transport == transport && each.routes == routes; });
       if (group == groups.end() || grouping == Grouping::kByPartition || !transport->merges_peers())
-        group = groups.insert(groups.end(), Group{transport, {}});
-      group->routes = std::max(group->routes, ladder.routes.size() - ladder.now);
+        group = groups.insert(groups.end(), Group{transport, {}, routes});
       group->gathers.push_back(std::move(gather));
     }
   }

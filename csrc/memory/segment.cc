@@ -13,14 +13,12 @@
 
 namespace rudder {
 
-Segment::Segment(const std::string& name, std::size_t offset, std::size_t bytes, Access access)
-    : offset_(offset) {
+Segment::Segment(const std::string& name, std::size_t offset, std::size_t bytes) : offset_(offset) {
   if (bytes > std::numeric_limits<std::size_t>::max() - offset)
     throw Error(ErrorCode::kConfig, "offset + size overflows");
   const std::string path = name.starts_with('/') ? name : "/" + name;
   const std::size_t wanted = offset + bytes;
-  const bool write = access == Access::kWrite;
-  const int fd = shm_open(path.c_str(), (write ? O_RDWR : O_RDONLY) | O_CLOEXEC, 0);
+  const int fd = shm_open(path.c_str(), O_RDONLY | O_CLOEXEC, 0);
   if (fd < 0)
     throw Error(ErrorCode::kTransport,
                 "shared memory " + path + " cannot be opened: " + std::strerror(errno));
@@ -28,8 +26,7 @@ Segment::Segment(const std::string& name, std::size_t offset, std::size_t bytes,
   const bool known = fstat(fd, &info) == 0;
   const bool enough = known && static_cast<std::size_t>(info.st_size) >= wanted;
   void* base = MAP_FAILED;
-  if (enough && wanted > 0)
-    base = mmap(nullptr, wanted, PROT_READ | (write ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
+  if (enough && wanted > 0) base = mmap(nullptr, wanted, PROT_READ, MAP_SHARED, fd, 0);
   const int error = errno;
   ::close(fd);
   if (known && !enough)

@@ -9,13 +9,10 @@ namespace rudder {
 
 class Segment {
  public:
-  enum class Access { kRead, kWrite };
-
   Segment() = default;
   // Maps `bytes` from byte `offset` on. `name` is as shm_open spells it; a missing leading slash is added.
   // Throws Error(kTransport) where the segment is absent, not ours to read, or shorter than that.
-  // kWrite: mapped so that it could be written, which devices want of memory that they register.
-  Segment(const std::string& name, std::size_t offset, std::size_t bytes, Access access = Access::kRead);
+  Segment(const std::string& name, std::size_t offset, std::size_t bytes);
   Segment(Segment&& other) noexcept { swap(other); }
   Segment& operator=(Segment&& other) noexcept {
     swap(other);

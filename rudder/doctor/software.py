@@ -104,7 +104,9 @@ def ucx() -> Check:
             f"{text}; its TCP ports cannot be locked: {why_open}",
             "run jobs in a network of their own, or with --no-feature-servers",
         )
-    devices = ", ".join(ports) if ports else "none, so one-sided gets are off"
+    devices = "none, so one-sided gets are off"
+    if ports:
+        devices = f"{', '.join(ports)}; one-sided gets only between hosts that have this very version of UCX"
     return Check("ucx", Status.OK, f"{text}; its TCP ports can be locked; RDMA devices: {devices}")
 
 

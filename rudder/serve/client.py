@@ -74,6 +74,7 @@ class DoorClient:
             raise TransportError(f"{self._who} answered with {type(answer).__name__} to Enter", partition)
         #: What the transport needs for `connect`.
         self.session, self.token, self.server_address = answer.session, answer.token, answer.address
+        self.server_version = answer.version
         #: Where the server's UCX connections may come from.
         self.server_hosts: tuple[str, ...] = (*answer.hosts, self._sock.getpeername()[0])
 

@@ -107,8 +107,8 @@ def _devices_of(servers: Places, own: int) -> str:
 def _tell(transport: UcxTransport, peers: Mapping[int, _Peer]) -> None:
     """Have each peer know of the loss of its connection, until the transport is closed."""
     while (loss := transport.next_loss()) is not None:
-        part, why = loss
-        peers[part].lost(why)
+        part, session, why = loss
+        peers[part].lost(session, why)
 
 
 class _Peer:
@@ -141,12 +141,13 @@ class _Peer:
             self._open(self._client, table, what)
             self._tables[table] = what
 
-    def lost(self, why: str) -> None:
+    def lost(self, session: int, why: str) -> None:
+        """The transport lost the connection of this session; a later one of the same server goes on."""
         # The other peers' losses come by the same thread: no waiting for the lock, which an attempt to enter
         # may hold for seconds.
-        self._why = why
         client = self._client
-        if client is not None:
+        if client is not None and client.session == session:
+            self._why = why
             client.end()
 
     def close(self) -> None:
@@ -186,7 +187,9 @@ class _Peer:
             # Known before the transport is: it may lose the server at once.
             self._why, self._client = "", client
             transport.let_in(self._part, ipv4(client.server_hosts))
-            transport.connect(self._part, client.server_address, client.session, client.token)
+            transport.connect(
+                self._part, client.server_address, client.session, client.token, client.server_version
+            )
             for table, what in self._tables.items():
                 self._open(client, table, what)
         except BaseException as error:
@@ -199,7 +202,7 @@ class _Peer:
     def _open(self, client: DoorClient, table: int, what: _Table) -> None:
         name, rows, row_bytes = what
         opened = client.open(table, name, rows, row_bytes)
-        self._transport.open(self._part, table, rows, row_bytes, opened.at, opened.key)
+        self._transport.open(self._part, table, rows, row_bytes, opened.at, opened.key, opened.why_no_key)
 
     def _keep(self) -> None:
         """Watch the connection; enter again when it is lost. Ends when the connector is closed."""

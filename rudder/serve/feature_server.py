@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rudder._ucx import UcxServer
 
 _TOKEN_BYTES = 16
+# On the wire a number has 32 bits: half of them are left to count on.
+_FIRST_SESSIONS = 1 << 31
 # Distinct tables of all sessions: bounds what is mapped.
 _REGIONS = 4096
 
@@ -21,10 +23,18 @@ _REGIONS = 4096
 class FeatureServer:
     """A `Service` (see reception.py) over a UcxServer. Called by the door's thread alone."""
 
-    def __init__(self, rows: UcxServer, partition: int, segment_of: Callable[[str], str]) -> None:
-        """``segment_of``: the shared-memory segment of a table's name; raises ConfigError for other names."""
+    def __init__(
+        self, rows: UcxServer, partition: int, segment_of: Callable[[str], str], version: str
+    ) -> None:
+        """``segment_of``: the shared-memory segment of a table's name; raises ConfigError for other names.
+
+        ``version``: of UCX in this process.
+        """
         self._rows, self._partition, self._segment_of = rows, partition, segment_of
-        self._numbers = itertools.count(1)
+        self._version = version
+        # From anywhere, so that a server that was started again repeats no number of which a client may still
+        # hear that it was lost.
+        self._numbers = itertools.count(secrets.randbelow(_FIRST_SESSIONS))
         self._regions: dict[tuple[str, int, int], int] = {}
         # Token and worker address of sessions that have opened nothing yet.
         self._entered: dict[int, tuple[bytes, bytes]] = {}
@@ -41,7 +51,7 @@ class FeatureServer:
         # Before the answer, with which the client begins to connect.
         self._rows.let_in(session, ipv4(hosts))
         self._entered[session] = (token, address)
-        return Admitted(session, token, self._rows.address, tuple(self._rows.hosts))
+        return Admitted(session, token, self._rows.address, tuple(self._rows.hosts), self._version)
 
     def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> Opened:
         """Raises ConfigError, TransportError for a table that is not there, or not so long.

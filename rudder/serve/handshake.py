@@ -18,7 +18,7 @@ import struct
 from rudder.serve.frames import WireError
 
 #: Of the door and of what is said behind it. Peers of another version are refused.
-VERSION = 2
+VERSION = 3
 CLIENT, SERVER = 1, 2
 _MAGIC = b"RUDR"
 _GREETING = struct.Struct("!4sHB32s")  # magic, version, role, nonce

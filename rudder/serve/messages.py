@@ -15,9 +15,9 @@ from rudder.serve.frames import WireError
 _ENTER, _ADMITTED, _OPEN, _OPENED, _DENIED = range(0x10, 0x15)
 _FIELDS = {
     _ENTER: struct.Struct("!IB"),
-    _ADMITTED: struct.Struct("!I16sB"),
+    _ADMITTED: struct.Struct("!I16s3HB"),
     _OPEN: struct.Struct("!IQI"),
-    _OPENED: struct.Struct("!IQ"),
+    _OPENED: struct.Struct("!IQH"),
     _DENIED: struct.Struct("!"),
 }
 #: Names of tables: DGL's are like `node~_N~features` or `edge~user:rates:item~w`. No slash, nothing that a
@@ -43,12 +43,16 @@ class Enter:
 
 @dataclass(frozen=True)
 class Admitted:
-    """The session's number and token, the address of the server's worker, and its hosts as in `Enter`."""
+    """The session's number and token, the address of the server's worker, and its hosts as in `Enter`.
+
+    ``version``: of the server's UCX, "1.22.0".
+    """
 
     session: int
     token: bytes
     address: bytes
     hosts: tuple[str, ...] = ()
+    version: str = "0.0.0"
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -69,12 +73,13 @@ class Open:
 class Opened:
     """The table may be read: by requests, and by one-sided gets where there is a key for them.
 
-    ``at``: where it lies in the server's memory.
+    ``at``: where it lies in the server's memory; ``why_no_key``: text of at most 1000 bytes.
     """
 
     table: int
     at: int = 0
     key: bytes = b""
+    why_no_key: str = ""
 
     def __repr__(self) -> str:
         """Without the key."""
@@ -97,14 +102,16 @@ def encode(message: Message) -> bytes:
         hosts = _packed(message.hosts)
         return _pack(_ENTER, (message.partition, len(message.hosts)), hosts + message.address)
     if isinstance(message, Admitted):
-        fields = (message.session, message.token, len(message.hosts))
+        numbers = (int(part) for part in message.version.split("."))
+        fields = (message.session, message.token, *numbers, len(message.hosts))
         return _pack(_ADMITTED, fields, _packed(message.hosts) + message.address)
     if isinstance(message, Open):
         about = (message.table, message.rows, message.row_bytes)
         return _pack(_OPEN, about, message.name.encode("ascii"))
     if isinstance(message, Opened):
-        return _pack(_OPENED, (message.table, message.at), message.key)
-    return _pack(_DENIED, (), message.reason.encode("utf-8")[:_REASON_BYTES])
+        about = (message.table, message.at, len(message.key))
+        return _pack(_OPENED, about, message.key + _reason(message.why_no_key))
+    return _pack(_DENIED, (), _reason(message.reason))
 
 
 def decode(body: bytes) -> Message:
@@ -118,15 +125,21 @@ def decode(body: bytes) -> Message:
         hosts, address = _unpacked(values[1], rest)
         return Enter(values[0], address, hosts)
     if kind == _ADMITTED:
-        hosts, address = _unpacked(values[2], rest)
-        return Admitted(values[0], values[1], address, hosts)
+        hosts, address = _unpacked(values[5], rest)
+        return Admitted(values[0], values[1], address, hosts, "{}.{}.{}".format(*values[2:5]))
     if kind == _OPEN:
         name = rest.decode("ascii", "replace")
         if NAME.fullmatch(name) is None:
             raise WireError("garbage", f"no name of a table: {name[:50]!r}")
         return Open(values[0], values[1], values[2], name)
     if kind == _OPENED:
-        return Opened(values[0], values[1], rest)
+        length = values[2]
+        if len(rest) < length:
+            raise WireError("garbage", f"{len(rest)} bytes where a key of {length} was expected")
+        try:
+            return Opened(values[0], values[1], rest[:length], rest[length:].decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise WireError("garbage", f"no text why there is no key: {error}") from error
     return Denied(rest.decode("utf-8", "replace"))
 
 
@@ -138,6 +151,11 @@ def ipv4(hosts: Iterable[str]) -> list[str]:
 
 def _pack(kind: int, fields: tuple[object, ...], rest: bytes) -> bytes:
     return bytes([kind]) + _FIELDS[kind].pack(*fields) + rest
+
+
+def _reason(text: str) -> bytes:
+    """Cut between two characters."""
+    return text.encode("utf-8")[:_REASON_BYTES].decode("utf-8", "ignore").encode("utf-8")
 
 
 def _packed(hosts: tuple[str, ...]) -> bytes:

@@ -74,7 +74,7 @@ def serving(settings: ServeSettings, secret: bytes) -> Iterator[Door]:
         def segment_of(name: str) -> str:
             return kvdata_segment(settings.partition, name)
 
-        service = FeatureServer(rows, settings.partition, segment_of)
+        service = FeatureServer(rows, settings.partition, segment_of, compiled.library_version())
         with closing(Door(service, secret, settings.address, settings.port)) as door:
             if settings.address_file is not None:
                 _write(Path(settings.address_file), "{}:{}\n".format(*door.address))

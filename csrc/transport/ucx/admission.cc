@@ -1,20 +1,13 @@
 #include "transport/ucx/admission.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
-#include <cstdio>
-#include <cstring>
-#include <memory>
-#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -60,58 +53,6 @@ std::vector<sock_filter> filter_of(const std::set<std::uint32_t>& hosts) {
   return code;
 }
 
-int option(int fd, int name) {
-  int value = 0;
-  socklen_t size = sizeof(value);
-  return getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
-}
-
-// What a descriptor, an entry of this open /proc/self/fd, listens at, if it does. It may be another thread's,
-// so it is looked at by its name: a sanitizer would call fstat a race with whoever opens it.
-std::optional<Listener> listener(int folder, const char* name, int fd) {
-  struct stat file{};
-  if (fstatat(folder, name, &file, 0) != 0 || !S_ISSOCK(file.st_mode)) return {};
-  if (option(fd, SO_ACCEPTCONN) != 1 || option(fd, SO_PROTOCOL) != IPPROTO_TCP) return {};
-  sockaddr_storage at{};
-  socklen_t size = sizeof(at);
-  if (getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size) != 0) return {};
-  Listener found{.fd = fd, .inode = file.st_ino, .port = 0, .host = 0};
-  if (at.ss_family == AF_INET) {
-    sockaddr_in ip{};
-    std::memcpy(&ip, &at, sizeof(ip));
-    found.port = ntohs(ip.sin_port);
-    found.host = ntohl(ip.sin_addr.s_addr);
-  } else {
-    sockaddr_in6 ip{};
-    std::memcpy(&ip, &at, sizeof(ip));
-    found.port = ntohs(ip.sin6_port);
-  }
-  return found;
-}
-
-bool names(std::span<const std::byte> address, std::uint16_t port) {
-  const std::array<std::byte, 2> wanted{static_cast<std::byte>(port >> 8), static_cast<std::byte>(port)};
-  return !std::ranges::search(address, wanted).empty();
-}
-
-// Whether somebody is connected to the port, or about to be. The kernel's table shows connections that no
-// descriptor stands for yet.
-bool connected(const Listener& at) {
-  const std::unique_ptr<FILE, int (*)(FILE*)> table(std::fopen("/proc/thread-self/net/tcp", "re"),
-                                                    &std::fclose);
-  if (!table) throw std::system_error(errno, std::generic_category(), "/proc/thread-self/net/tcp");
-  std::array<char, 512> line{};
-  while (std::fgets(line.data(), line.size(), table.get()) != nullptr) {
-    unsigned host = 0, port = 0, state = 0;
-    // The kernel's own numbers; a line of another shape is the title.
-    // NOLINTNEXTLINE(cert-err34-c,bugprone-unchecked-string-to-number-conversion)
-    if (std::sscanf(line.data(), " %*d: %8X:%4X %*8X:%*4X %2X", &host, &port, &state) != 3) continue;
-    constexpr unsigned kTimeWait = 6, kListen = 10;
-    if (ntohl(host) == at.host && port == at.port && state != kListen && state != kTimeWait) return true;
-  }
-  return false;
-}
-
 std::uint32_t host_of(const std::string& text) {
   in_addr ip{};
   if (inet_pton(AF_INET, text.c_str(), &ip) != 1)
@@ -119,46 +60,35 @@ std::uint32_t host_of(const std::string& text) {
   return ntohl(ip.s_addr);
 }
 
-}  // namespace
-
-std::vector<Listener> Admission::listening() {
-  std::vector<Listener> found;
-  const std::unique_ptr<DIR, int (*)(DIR*)> open(opendir("/proc/self/fd"), &closedir);
-  if (!open) return found;
-  while (const dirent* entry = readdir(open.get())) {
-    const char* end = entry->d_name + std::strlen(entry->d_name);
-    int fd = -1;
-    if (std::from_chars(entry->d_name, end, fd).ptr != end) continue;
-    if (const auto at = listener(dirfd(open.get()), entry->d_name, fd)) found.push_back(*at);
-  }
-  return found;
+std::string text_of(std::uint32_t host) {
+  const in_addr ip{htonl(host)};
+  std::array<char, INET_ADDRSTRLEN> text{};
+  return inet_ntop(AF_INET, &ip, text.data(), text.size()) == nullptr ? "" : text.data();
 }
 
-Admission::Admission(std::span<const Listener> before, std::span<const std::byte> address) {
-  for (const Listener& at : listening()) {
-    const bool was_there = std::ranges::any_of(before, [&](const auto& b) { return b.inode == at.inode; });
-    // Another thread of the process may have begun to listen meanwhile.
-    if (!was_there && names(address, at.port)) ports_.push_back(at);
+}  // namespace
+
+Admission::Admission(std::span<const Listener> before, std::span<const std::byte> address, std::size_t ports)
+    : ports_(opened_since(before, address)) {
+  for (const Listener& at : ports_) hosts_.push_back(text_of(at.host));
+  if (ports_.size() != ports)
+    why_open_ = "of " + std::to_string(ports) + " ports that UCX should listen at, " +
+                std::to_string(ports_.size()) + " were found";
+  if (std::string why = attach({}); !why.empty()) {
+    why_open_ = std::move(why);
+    ports_.clear();
+    return;
   }
-  if (ports_.empty()) why_open_ = "the ports that UCX listens at were not found";
-  if (why_open_.empty()) why_open_ = attach({});
-  if (!why_open_.empty()) return;
   try {
-    intruded_ = std::ranges::any_of(ports_, connected);
+    intruded_ = std::ranges::any_of(ports_, reached);
   } catch (const std::exception& error) {
     why_open_ = std::string("who came in before the lock cannot be seen: ") + error.what();
   }
 }
 
-std::vector<std::string> Admission::hosts() const {
-  std::vector<std::string> texts;
-  for (const Listener& at : ports_) {
-    const in_addr ip{htonl(at.host)};
-    std::array<char, INET_ADDRSTRLEN> text{};
-    if (at.host != 0 && inet_ntop(AF_INET, &ip, text.data(), text.size()) != nullptr)
-      texts.emplace_back(text.data());
-  }
-  return texts;
+void Admission::close() {
+  const std::lock_guard lock(mutex_);
+  ports_.clear();
 }
 
 void Admission::admit(std::uint64_t holder, std::span<const std::string> hosts) {
@@ -180,7 +110,7 @@ std::string Admission::replace(std::uint64_t holder, std::set<std::uint32_t> hos
   if (!hosts.empty()) holders.emplace(holder, std::move(hosts));
   std::set<std::uint32_t> all;
   for (const auto& [number, own] : holders) all.insert(own.begin(), own.end());
-  if (why_open_.empty() && all != admitted_) {
+  if (all != admitted_) {
     if (std::string why = attach(all); !why.empty()) return why;
     admitted_ = std::move(all);
   }

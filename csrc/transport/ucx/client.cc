@@ -10,7 +10,7 @@ namespace rudder {
 // -- on any thread
 
 void Ucx::Impl::connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
-                        const wire::Token& token) {
+                        const wire::Token& token, const std::string& version) {
   const bool ran = worker_.call([&] {
     lose(peer, "replaced by a new connection", false);
     Peer& it = peers_[peer];
@@ -19,6 +19,7 @@ void Ucx::Impl::connect(PartId peer, std::span<const std::byte> address, std::ui
     it.connection = ++connections_;
     it.session = session;
     it.token = token;
+    it.version = version;
     const std::lock_guard lock(mutex_);
     faces_[peer] = {true, {}, {}};
   });
@@ -31,20 +32,11 @@ void Ucx::Impl::open(PartId peer, TableId table, std::size_t rows, std::size_t r
     throw Error(ErrorCode::kConfig, "rows of " + std::to_string(row_bytes) + " bytes do not fit chunks of " +
                                         std::to_string(config_.chunk_bytes));
   const auto not_connected = [&] { return Error(ErrorCode::kState, partition(peer) + " is not connected"); };
-  std::string why_no_gets = worker_.why_no_gets();
+  std::string why_no_gets;
   const bool ran = worker_.call([&] {
     Peer& it = peers_[peer];
     if (!it.endpoint) throw not_connected();
-    if (!why_no_gets.empty() || it.remotes.contains(table)) return;
-    why_no_gets =
-        offer.key.empty() ? "the server offers no key to its memory" : worker_.why_no_gets(*it.endpoint);
-    if (!why_no_gets.empty()) return;
-    ucp_rkey_h key = nullptr;
-    const auto status = ucp_ep_rkey_unpack(it.endpoint->handle(), offer.key.data(), &key);
-    if (status == UCS_OK)
-      it.remotes[table] = {offer.address, key};
-    else
-      why_no_gets = "UCX cannot use the server's key: " + ucx::text_of(status);
+    why_no_gets = reach_memory(it, table, offer);
   });
   const std::lock_guard lock(mutex_);
   const auto it = faces_.find(peer);
@@ -160,14 +152,14 @@ void Ucx::Impl::close() {
 Ucx::Ucx(Config config) : impl_(std::make_unique<Impl>(std::move(config))) {}
 Ucx::~Ucx() = default;
 const std::vector<std::byte>& Ucx::address() const { return impl_->address(); }
-std::vector<std::string> Ucx::hosts() const { return impl_->admission().hosts(); }
+const std::vector<std::string>& Ucx::hosts() const { return impl_->admission().hosts(); }
 const std::string& Ucx::why_open() const { return impl_->admission().why_open(); }
 void Ucx::let_in(PartId peer, std::span<const std::string> hosts) {
   impl_->admission().admit(static_cast<std::uint64_t>(value(peer)), hosts);
 }
 void Ucx::connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
-                  const wire::Token& token) {
-  impl_->connect(peer, address, session, token);
+                  const wire::Token& token, const std::string& version) {
+  impl_->connect(peer, address, session, token, version);
 }
 void Ucx::open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
                const wire::Offer& offer) {

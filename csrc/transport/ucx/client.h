@@ -30,6 +30,7 @@ class Ucx final : public Transport {
   // A connection that was lost, and not by `disconnect` or `close`.
   struct Loss {
     PartId peer{};
+    std::uint64_t session = 0;  // of that connection: a later one of the peer goes on
     std::string why;
   };
   struct Stats {
@@ -45,16 +46,16 @@ class Ucx final : public Transport {
   const std::vector<std::byte>& address() const;
 
   // As Admission has it: where UCX's connections come from, and why others than those let in can connect.
-  std::vector<std::string> hosts() const;
+  const std::vector<std::string>& hosts() const;
   const std::string& why_open() const;
   // Lets UCX connections from these IPv4 addresses in, until the peer is disconnected or others take their
   // place. Throws Error(kConfig, kTransport).
   void let_in(PartId peer, std::span<const std::string> hosts);
 
-  // Reaches the peer's server from now on. Replaces the connection that was; its gathers fail. Throws
-  // Error(kTransport) for an address that UCX refuses, Error(kClosed).
+  // Reaches the peer's server, which has this version of UCX, from now on. Replaces the connection that was;
+  // its gathers fail. Throws Error(kTransport) for an address that UCX refuses, Error(kClosed).
   void connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
-               const wire::Token& token);
+               const wire::Token& token, const std::string& version);
   // The server has granted the table to the session; `offer`: what it says of one-sided gets. Throws
   // Error(kState) for a peer not connected, Error(kConfig) for rows that do not fit a chunk.
   void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,

@@ -1,10 +1,28 @@
 // Rows by one-sided gets: the client's device reads them out of the server's memory. On the worker's thread.
 #include <memory>
 #include <span>
+#include <string>
 
 #include "transport/ucx/client_impl.h"
 
 namespace rudder {
+
+std::string Ucx::Impl::reach_memory(Peer& peer, TableId table, const wire::Offer& offer) const {
+  if (const std::string& why = worker_.context().why_no_gets(); !why.empty()) return why;
+  if (peer.remotes.contains(table)) return {};
+  if (offer.key.empty()) return "the server offers no key to its memory: " + offer.why_not;
+  if (const std::string own = ucx::library_version(); peer.version != own)
+    return "the server has UCX " + peer.version + ", this process " + own +
+           ", and a key to memory is understood by the same version alone";
+  if (std::string why = worker_.why_no_gets(*peer.endpoint); !why.empty()) return why;
+  try {
+    const ucp_rkey_h key = peer.endpoint->unpack(offer.key);
+    peer.remotes.emplace(table, Remote{offer.address, key});
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
 
 void Ucx::Impl::get(Peer& peer, PartId number, Piece& piece, std::size_t rows, const Remote& remote) {
   const Gather& gather = piece.job->gathers[piece.gather];

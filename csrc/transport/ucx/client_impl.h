@@ -44,7 +44,7 @@ class Ucx::Impl {
   const std::vector<std::byte>& address() const { return worker_.address(); }
   ucx::Admission& admission() { return worker_.admission(); }
   void connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
-               const wire::Token& token);
+               const wire::Token& token, const std::string& version);
   void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes, const wire::Offer& offer);
   std::string why_no_gets(PartId peer, TableId table) const;
   void use_gets(PartId peer, TableId table, bool on);
@@ -99,6 +99,7 @@ class Ucx::Impl {
     std::uint64_t connection = 0;
     std::uint64_t session = 0;
     wire::Token token{};
+    std::string version;        // of the server's UCX
     std::size_t in_flight = 0;  // bytes
     std::size_t requests = 0;
     std::deque<Piece> queue;
@@ -141,6 +142,8 @@ class Ucx::Impl {
   // The next rows of a piece, as a request that is under way from now on: its number.
   std::uint64_t begin(Peer& peer, PartId number, Piece& piece, std::size_t rows);
   void ask(Peer& peer, PartId number, Piece& piece, std::size_t rows);
+  // Makes a table's memory readable by gets, or says why not.
+  std::string reach_memory(Peer& peer, TableId table, const wire::Offer& offer) const;
   void get(Peer& peer, PartId number, Piece& piece, std::size_t rows, const Remote& remote);
   void got(std::uint64_t id, ucs_status_t status);
   void end(const JobPtr& job, const std::string& why);

@@ -307,7 +307,7 @@ void Ucx::Impl::lose(PartId number, const std::string& why, bool tell) {
     if (!piece.job->over) end(piece.job, message);
   if (!tell) return;
   const std::lock_guard lock(mutex_);
-  losses_.push_back({number, why});
+  losses_.push_back({number, peer.session, why});
   lost_.notify_all();
 }
 

@@ -50,13 +50,14 @@ class FeatureServer {
   RegionId expose(const std::byte* rows, std::size_t count, std::size_t row_bytes);
 
   // As Admission has it: where UCX's connections come from, and why others than those let in can connect.
-  std::vector<std::string> hosts() const;
+  const std::vector<std::string>& hosts() const;
   const std::string& why_open() const;
   // Before `admit`, lets UCX connections from these IPv4 addresses in until the session is dismissed. Throws
   // Error(kConfig, kTransport).
   void let_in(SessionId session, std::span<const std::string> hosts);
 
-  // For Ucx::open. Throws Error(kConfig) for an unknown region, Error(kClosed).
+  // For Ucx::open: a key to the region, or why there is none. Throws Error(kConfig) for an unknown region,
+  // Error(kClosed).
   wire::Offer offer(RegionId region);
 
   // UCX begins to connect to the client, who must have let this server's hosts in. Throws Error(kConfig) for

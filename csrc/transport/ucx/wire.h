@@ -36,11 +36,12 @@ inline constexpr std::size_t kMaxMessage = 512;                       // bytes o
 
 using Token = std::array<std::byte, 16>;
 
-// For a client's one-sided gets: where a table is in the server's memory, and UCX's key to it, which is empty
-// where there are none. It reads that table alone, but UCX may well let its holder write there, too.
+// For a client's one-sided gets: where a table is in the server's memory, and UCX's key to it; or why there
+// is none. It is for reading that table alone.
 struct Offer {
   std::uint64_t address = 0;
   std::vector<std::byte> key;
+  std::string why_not;
 };
 
 // Takes the same time wherever the difference is.

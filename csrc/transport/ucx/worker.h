@@ -19,38 +19,10 @@
 #include <vector>
 
 #include "transport/ucx/admission.h"
+#include "transport/ucx/context.h"
+#include "transport/ucx/endpoint.h"
 
 namespace rudder::ucx {
-
-struct WorkerConfig {
-  std::string devices;  // as UCX_NET_DEVICES; empty: UCX decides
-  std::string tls;      // as UCX_TLS; empty: UCX decides
-  // One-sided gets also where no hardware does them and UCX plays them by messages, slowly: for tests.
-  bool emulate_gets = false;
-};
-
-class Worker;
-
-// A connection to another worker, in the error mode that notices a dead peer. Lives on the worker's thread.
-class Endpoint {
- public:
-  using OnError = std::function<void(const std::string& why)>;
-  // `on_error` is called at most once, on the worker's thread, and may not destroy the endpoint. Throws
-  // Error(kTransport) for an address that UCX refuses.
-  Endpoint(Worker& worker, std::span<const std::byte> address, OnError on_error);
-  ~Endpoint() = default;
-  Endpoint(const Endpoint&) = delete;
-  Endpoint& operator=(const Endpoint&) = delete;
-
-  ucp_ep_h handle() const { return endpoint_; }
-
- private:
-  friend class Worker;
-  static void failed(void* self, ucp_ep_h endpoint, ucs_status_t status);
-
-  ucp_ep_h endpoint_ = nullptr;
-  OnError on_error_;
-};
 
 class Worker {
  public:
@@ -66,21 +38,17 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
 
   const std::vector<std::byte>& address() const { return address_; }
-  ucp_worker_h handle() const { return worker_; }
-  // Who may connect to the worker over TCP; nobody at first.
+  // On the thread, or before start.
+  ucp_worker_h handle() const { return worker_.get(); }
+  // Who may connect to the worker over TCP; nobody at first. It is there as long as the worker is, and of no
+  // effect after stop.
   Admission& admission() { return *admission_; }
   const Admission& admission() const { return *admission_; }
-  // What UCX may use between hosts: "tcp/eth0", "rc_mlx5/mlx5_0:1".
-  const std::vector<std::string>& transports() const { return transports_; }
-  // Whether one of them reads and writes memory by itself, as RDMA does.
-  bool offloads() const { return offloads_; }
-  // Why this worker has no one-sided gets; empty where it has.
-  const std::string& why_no_gets() const { return why_no_gets_; }
-  // Why there are none over this connection; empty where there are. On the thread.
+  const Context& context() const { return context_; }
+  // Why there are no one-sided gets over this connection; empty where there are. On the thread.
   std::string why_no_gets(const Endpoint& endpoint) const;
-  // Registers memory that outlives the worker, so that sending from it needs no more registering and peers
-  // may read it; the key for them, empty where UCX refuses. On the thread, or before start.
-  std::vector<std::byte> expose(std::span<const std::byte> memory);
+  // As Context::expose. On the thread, or before start.
+  MemoryKey expose(std::span<const std::byte> memory) { return context_.expose(memory); }
 
   // Handlers run on the thread. Before start() only.
   void on_message(unsigned id, ucp_am_recv_callback_t handler, void* owner);
@@ -106,8 +74,26 @@ class Worker {
     Task closed;
   };
 
-  void open_context(const WorkerConfig& config, std::uint64_t features);
-  void open();
+  // Wakes the thread, from any other.
+  class Bell {
+   public:
+    Bell();
+    ~Bell();
+    Bell(const Bell&) = delete;
+    Bell& operator=(const Bell&) = delete;
+    int fd() const { return fd_; }
+    void ring() const;
+    void hush() const;
+
+   private:
+    int fd_;
+  };
+  struct Destroy {
+    void operator()(ucp_worker_h worker) const { ucp_worker_destroy(worker); }
+  };
+
+  // False where strangers had connected before the lock was there.
+  bool open();
   void destroy();
   void run();
   void run_tasks();
@@ -116,16 +102,11 @@ class Worker {
   void settle();
   void sleep(std::optional<Clock::time_point> due);
 
-  ucp_context_h context_ = nullptr;
-  ucp_worker_h worker_ = nullptr;
+  const Bell bell_;
+  Context context_;
+  std::unique_ptr<ucp_worker, Destroy> worker_;
   int ucx_fd_ = -1;
-  int wake_fd_ = -1;
   std::vector<std::byte> address_;
-  std::vector<std::string> transports_;
-  bool offloads_ = false;
-  bool emulates_ = false;
-  std::string why_no_gets_;
-  std::vector<ucp_mem_h> exposed_;
   std::unique_ptr<Admission> admission_;
   Step step_;
   std::vector<Closing> closing_;  // owned by the thread
@@ -137,8 +118,5 @@ class Worker {
   std::mutex joining_;
   std::thread thread_;
 };
-
-// "Connection reset by remote peer" and the like.
-std::string text_of(ucs_status_t status);
 
 }  // namespace rudder::ucx

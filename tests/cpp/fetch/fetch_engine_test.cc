@@ -141,6 +141,37 @@ TEST_F(FetchEngineTest, AllRoutesTogetherKeepTheDeadline) {
   EXPECT_TRUE(fetcher->routes()[1].fallback);
 }
 
+TEST_F(FetchEngineTest, APartitionsLastRouteHasAllOfTheDeadlineWhateverOthersHaveLeft) {
+  class Silent final : public Transport {
+   public:
+    std::string name() const override { return "silent"; }
+    bool merges_peers() const override { return true; }
+    Reach reach(PartId, TableId, std::size_t) const override { return {}; }
+    void submit(Ticket, std::vector<Gather>, std::shared_ptr<CompletionSink>) override {}
+    void cancel(Ticket) override {}
+    void close() override {}
+  };
+  const auto silent = std::make_shared<Silent>();
+  constexpr auto kDeadline = std::chrono::milliseconds(200);
+  FetchEngine fetcher({.table = 0,
+                       .row_bytes = kRowBytes,
+                       .part_starts = {0, 50, 100, 150},
+                       .routes = {{}, {silent}, {silent, fallback_}},
+                       .deadline = kDeadline},
+                      [this](FetchEngine::FetchId id, FailurePtr error) {
+                        const std::lock_guard lock(mutex_);
+                        done_[id] = error;
+                        changed_.notify_all();
+                      });
+  const auto began = std::chrono::steady_clock::now();
+  fetcher.fetch(1, gathers());
+  const FailurePtr error = wait(1);
+  EXPECT_GE(std::chrono::steady_clock::now() - began, kDeadline);
+  ASSERT_NE(error, nullptr);
+  EXPECT_EQ(error->part, 1);
+  EXPECT_TRUE(fetcher.routes()[2].fallback);
+}
+
 TEST_F(FetchEngineTest, TheLateAttemptsOfATransportAreCancelledTogether) {
   class Together final : public Transport {
    public:

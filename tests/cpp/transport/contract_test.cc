@@ -118,7 +118,7 @@ std::unique_ptr<Served> ucx_with(bool gets) {
     server->admit(7, token, transport->address());
     const auto region = server->expose(served->of(peer).data(), kRows, kRowBytes);
     server->grant(7, 3, region);
-    transport->connect(peer, server->address(), 7, token);
+    transport->connect(peer, server->address(), 7, token, ucx::library_version());
     transport->open(peer, 3, kRows, kRowBytes, server->offer(region));
     transport->use_gets(peer, 3, gets);
     EXPECT_EQ(transport->why_no_gets(peer, 3).empty(), gets) << transport->why_no_gets(peer, 3);

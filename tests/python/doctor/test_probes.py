@@ -171,6 +171,7 @@ def test_rdma_devices_want_a_ucx_that_knows_them(
     check = software.ucx()
     assert check.status is status
     assert "mlx5_0:1" in check.found
+    assert ("this very version of UCX" in check.found) == (status is Status.OK)
     assert ("RAPIDS_LIBUCX_PREFER_SYSTEM_LIBRARY" in check.advice) == (status is Status.LIMITED)
 
 

@@ -54,8 +54,8 @@ class Rows:
         assert session in self.sessions
         self.grants.add((session, table, region))
 
-    def offer(self, region: int) -> tuple[int, bytes]:
-        return 4096 * region, b"key %d" % region
+    def offer(self, region: int) -> tuple[int, bytes, str]:
+        return 4096 * region, b"key %d" % region, "none"
 
     def dismiss(self, session: int) -> None:
         self.sessions.pop(session, None)
@@ -74,24 +74,28 @@ class Transport:
 
     def __init__(self, *, devices: str) -> None:
         self.devices = devices
-        self.losses: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()
+        self.losses: queue.SimpleQueue[tuple[int, int, str] | None] = queue.SimpleQueue()
         self.told: queue.SimpleQueue[tuple] = queue.SimpleQueue()
+        self.sessions: dict[int, int] = {}
 
     def let_in(self, peer: int, hosts: list[str]) -> None:
         self.told.put(("let in", peer, *hosts))
 
-    def connect(self, peer: int, address: bytes, session: int, token: bytes) -> None:
-        assert (address, len(token)) == (Rows.address, 16)
+    def connect(self, peer: int, address: bytes, session: int, token: bytes, version: str) -> None:
+        assert (address, len(token), version) == (Rows.address, 16, "1.22.3")
+        self.sessions[peer] = session
         self.told.put(("connect", peer))
 
-    def open(self, peer: int, table: int, rows: int, row_bytes: int, at: int, key: bytes) -> None:
-        assert key == b"key %d" % (at // 4096)
+    def open(
+        self, peer: int, table: int, rows: int, row_bytes: int, at: int, key: bytes, why_no_key: str
+    ) -> None:
+        assert (key, why_no_key) == (b"key %d" % (at // 4096), "none")
         self.told.put(("open", peer, table, rows, row_bytes))
 
     def disconnect(self, peer: int, why: str) -> None:
         self.told.put(("disconnect", peer, why))
 
-    def next_loss(self) -> tuple[int, str] | None:
+    def next_loss(self) -> tuple[int, int, str] | None:
         return self.losses.get()
 
     def close(self) -> None:
@@ -123,7 +127,7 @@ class Server:
 
     def start(self) -> None:
         self.rows = Rows()
-        service = FeatureServer(self.rows, self.partition, lambda name: f"/{name}-kvdata-")
+        service = FeatureServer(self.rows, self.partition, lambda name: f"/{name}-kvdata-", "1.22.3")
         self.door = Door(service, SECRET, "127.0.0.1", self.port)
         self.port = self.door.address[1]
 
@@ -219,13 +223,32 @@ def test_a_server_that_comes_back_serves_again(
             connector.open(1, 6, "y", 10, 8)
         servers[1].start()
     else:
-        transport.losses.put((1, "Connection reset by remote peer"))
+        transport.losses.put((1, transport.sessions[1], "Connection reset by remote peer"))
         assert transport.hears() == ("disconnect", 1, "Connection reset by remote peer")
     assert [transport.enters(), transport.hears()] == [("connect", 1), ("open", 1, 5, 10, 8)]
     rows = servers[1].rows
     assert {grant[1:] for grant in rows.grants} == {(5, 0)}
     warnings = [record.message for record in caplog.records]
     assert sum("lost the feature server of partition 1" in warning for warning in warnings) == 1
+
+
+def test_a_late_loss_of_the_session_before_ends_nothing(servers: list[Server], connector: Connector) -> None:
+    connector.open(1, 5, "x", 10, 8)
+    connector.open(0, 5, "x", 10, 8)
+    transport = connector.transport
+    before = transport.sessions[1]
+    servers[1].close()
+    while transport.hears() != ("disconnect", 1, "its connection ended"):
+        pass
+    servers[1].start()  # it counts its sessions anew
+    assert [transport.enters()[0], transport.hears()[0]] == ["connect", "open"]
+    assert transport.sessions[1] != before
+    transport.losses.put((1, before, "late"))
+    transport.losses.put((0, transport.sessions[0], "after it"))
+    assert transport.hears() == ("disconnect", 0, "after it")
+    assert [transport.enters(), transport.hears()[:2]] == [("connect", 0), ("open", 0)]
+    transport.losses.put((1, transport.sessions[1], "now"))
+    assert transport.hears() == ("disconnect", 1, "now")
 
 
 def test_a_session_that_the_server_gives_up_is_made_anew(servers: list[Server], connector: Connector) -> None:

@@ -48,7 +48,7 @@ class Service:
         session = next(self.numbers)
         self.sessions[session] = address
         self.hosts[session] = hosts
-        return Admitted(session, bytes(16), b"server's worker", ("10.0.0.1", "10.1.0.1"))
+        return Admitted(session, bytes(16), b"server's worker", ("10.0.0.1", "10.1.0.1"), "1.22.3")
 
     def open(self, session: int, table: int, name: str, rows: int, row_bytes: int) -> Opened:
         if not name.startswith("x"):
@@ -128,7 +128,7 @@ def until(condition) -> None:
 def test_a_peer_of_the_job_opens_tables(door: Door, service: Service) -> None:
     client = enter(door)
     assert service.sessions == {client.session: b"client's worker"}
-    assert client.server_address == b"server's worker"
+    assert (client.server_address, client.server_version) == (b"server's worker", "1.22.3")
     # What each says of itself, and where its connection is seen to come from.
     assert service.hosts == {client.session: ("10.0.0.7", "127.0.0.1")}
     assert client.server_hosts == ("10.0.0.1", "10.1.0.1", "127.0.0.1")

@@ -82,7 +82,7 @@ with reading(connector, rows={many}) as core:
 
 def test_a_client_that_stops_reading_is_dismissed_and_holds_up_nobody(segment: Segment) -> None:
     rows = ucx.load().UcxServer(devices="lo", tls="tcp", stall_s=1.0)
-    service = FeatureServer(rows, 1, lambda name: f"/{name}-kvdata-")
+    service = FeatureServer(rows, 1, lambda name: f"/{name}-kvdata-", "1.22.0")
     with contextlib.ExitStack() as stack:
         many = stack.enter_context(contextlib.closing(Segment(MANY)))
         stack.enter_context(contextlib.closing(rows))

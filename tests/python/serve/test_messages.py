@@ -15,9 +15,12 @@ from rudder.serve.messages import Admitted, Denied, Enter, Open, Opened, decode,
 EXAMPLES = int(os.environ.get("RUDDER_FUZZ_EXAMPLES", "300"))
 HOST_LISTS = st.lists(st.ip_addresses(v=4).map(str), max_size=64).map(tuple)
 NUMBER = st.integers(0, 2**32 - 1)
+VERSIONS = st.tuples(*[st.integers(0, 2**16 - 1)] * 3).map("{0[0]}.{0[1]}.{0[2]}".format)
 MESSAGES = st.one_of(
     st.builds(Enter, NUMBER, st.binary(min_size=1, max_size=2000), HOST_LISTS),
-    st.builds(Admitted, NUMBER, st.binary(min_size=16, max_size=16), st.binary(max_size=2000), HOST_LISTS),
+    st.builds(
+        Admitted, NUMBER, st.binary(min_size=16, max_size=16), st.binary(max_size=2000), HOST_LISTS, VERSIONS
+    ),
     st.builds(
         Open,
         NUMBER,
@@ -25,7 +28,7 @@ MESSAGES = st.one_of(
         NUMBER,
         st.from_regex(r"[\w.:~]{1,200}", fullmatch=True).filter(str.isascii),
     ),
-    st.builds(Opened, NUMBER, st.integers(0, 2**64 - 1), st.binary(max_size=500)),
+    st.builds(Opened, NUMBER, st.integers(0, 2**64 - 1), st.binary(max_size=500), st.text(max_size=200)),
     st.builds(Denied, st.text(min_size=1, max_size=200)),
 )
 

@@ -265,6 +265,24 @@ def test_what_is_left_open_ends_with_the_interpreter(left: str) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "bye\n", "")
 
 
+def test_ucx_listens_where_its_ports_can_be_locked() -> None:
+    # The lock tells IPv4 addresses apart, and no others.
+    code = """
+from rudder import ucx
+compiled = ucx.load()
+for worker in (compiled.UcxTransport(devices="lo", tls="tcp"), compiled.UcxServer(devices="lo", tls="tcp")):
+    assert (worker.hosts, worker.why_open) == (["127.0.0.1"], ""), (worker.hosts, worker.why_open)
+    worker.close()
+    assert worker.hosts == ["127.0.0.1"]
+"""
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment(), "UCX_TCP_AF_PRIO": "inet6"},
+        check=True,
+        timeout=60,
+    )
+
+
 def test_settings_that_cannot_work() -> None:
     for wrong in ({"partition": -1}, {"port": -1}, {"threads": 0}):
         with pytest.raises(ConfigError, match="must be at least"):

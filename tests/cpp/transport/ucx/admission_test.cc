@@ -2,6 +2,7 @@
 #include "transport/ucx/admission.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -75,7 +76,7 @@ struct Port {
   Port() {
     bind_to(socket, "127.0.0.1");
     EXPECT_EQ(listen(socket.fd(), 16), 0);
-    for (const Listener& at : Admission::listening())
+    for (const Listener& at : listening())
       if (at.fd == socket.fd()) number = at.port;
     EXPECT_NE(number, 0);
     address = {std::byte{1}, static_cast<std::byte>(number >> 8), static_cast<std::byte>(number)};
@@ -86,7 +87,7 @@ std::vector<std::string> one(const std::string& host) { return {host}; }
 
 TEST(Admission, StrangersNeverGetThroughAndAdmittedHostsDo) {
   const Port port;
-  Admission lock({}, port.address);
+  Admission lock({}, port.address, 1);
   EXPECT_EQ(lock.why_open(), "");
   EXPECT_FALSE(lock.intruded());
   EXPECT_EQ(lock.hosts(), one("127.0.0.1"));
@@ -99,7 +100,7 @@ TEST(Admission, StrangersNeverGetThroughAndAdmittedHostsDo) {
 
 TEST(Admission, HoldersComeAndGo) {
   const Port port;
-  Admission lock({}, port.address);
+  Admission lock({}, port.address, 1);
   lock.admit(1, one("127.0.0.8"));
   lock.admit(2, std::vector<std::string>{"127.0.0.8", "127.0.0.9"});
   lock.revoke(1);
@@ -114,7 +115,7 @@ TEST(Admission, HoldersComeAndGo) {
 
 TEST(Admission, AConnectionThatIsThereStays) {
   const Port port;
-  Admission lock({}, port.address);
+  Admission lock({}, port.address, 1);
   lock.admit(1, one("127.0.0.8"));
   const Socket from = knock("127.0.0.8", "127.0.0.1", port.number);
   ASSERT_TRUE(gets_through(from));
@@ -131,7 +132,7 @@ TEST(Admission, AConnectionThatIsThereStays) {
 
 TEST(Admission, WhoKnockedTooEarlyGetsInWithTheNextTry) {
   const Port port;
-  Admission lock({}, port.address);
+  Admission lock({}, port.address, 1);
   const Socket early = knock("127.0.0.8", "127.0.0.1", port.number);
   EXPECT_FALSE(gets_through(early));
   lock.admit(1, one("127.0.0.8"));
@@ -140,7 +141,7 @@ TEST(Admission, WhoKnockedTooEarlyGetsInWithTheNextTry) {
 
 TEST(Admission, FiltersHoldManyHosts) {
   const Port port;
-  Admission lock({}, port.address);
+  Admission lock({}, port.address, 1);
   std::vector<std::string> hosts;
   for (int i = 0; i < 1500; ++i)
     hosts.push_back("10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250));
@@ -158,32 +159,79 @@ TEST(Admission, FiltersHoldManyHosts) {
 
 TEST(Admission, OnlyThePortsOfTheAddressAreLocked) {
   const Port before;
-  const auto known = Admission::listening();
+  const auto known = listening();
   const Port others, ours;
   auto address = ours.address;
   address.insert(address.end(), before.address.begin(), before.address.end());
-  const Admission lock(known, address);
+  const Admission lock(known, address, 1);
+  EXPECT_EQ(lock.why_open(), "");
   EXPECT_FALSE(gets_through("127.0.0.1", ours.number));
   EXPECT_TRUE(gets_through("127.0.0.1", others.number));
   EXPECT_TRUE(gets_through("127.0.0.1", before.number));
-  const Admission none(known, {});
-  EXPECT_NE(none.why_open(), "");
+}
+
+TEST(Admission, PortsThatAreNotFoundAreTold) {
+  const Port port;
+  EXPECT_NE(Admission({}, {}, 1).why_open(), "");
+  const Admission half({}, port.address, 2);
+  EXPECT_EQ(half.why_open(), "of 2 ports that UCX should listen at, 1 were found");
+  EXPECT_FALSE(gets_through("127.0.0.1", port.number));  // what was found is locked all the same
 }
 
 TEST(Admission, WhoCameBeforeTheLockIsSeen) {
   const Port port;
   const Socket early = knock("127.0.0.9", "127.0.0.1", port.number);
   ASSERT_TRUE(gets_through(early));
-  EXPECT_TRUE(Admission({}, port.address).intruded());
+  EXPECT_TRUE(Admission({}, port.address, 1).intruded());
+}
+
+// Ends a connection at once, without a farewell: the other side's end of it is in no table any more.
+void reset(const Socket& from) {
+  const linger none{.l_onoff = 1, .l_linger = 0};
+  ASSERT_EQ(setsockopt(from.fd(), SOL_SOCKET, SO_LINGER, &none, sizeof(none)), 0);
+  const sockaddr unspecified{.sa_family = AF_UNSPEC, .sa_data = {}};
+  ASSERT_EQ(connect(from.fd(), &unspecified, sizeof(unspecified)), 0);
+}
+
+TEST(Admission, WhoCameAndWentBeforeTheLockIsSeen) {
+  for (const bool accepts : {false, true}) {
+    const Port port;
+    const Socket early = knock("127.0.0.9", "127.0.0.1", port.number);
+    ASSERT_TRUE(gets_through(early));
+    pollfd wait{port.socket.fd(), POLLIN, 0};
+    ASSERT_EQ(poll(&wait, 1, 10'000), 1);
+    int accepted = -1;  // as UCX's own thread may have done
+    if (accepts) {
+      accepted = accept4(port.socket.fd(), nullptr, nullptr, SOCK_CLOEXEC);
+      ASSERT_GE(accepted, 0);
+    }
+    reset(early);
+    EXPECT_TRUE(Admission({}, port.address, 1).intruded()) << accepts;
+    if (accepted >= 0) close(accepted);
+  }
+}
+
+TEST(Admission, OnceClosedItTouchesNoDescriptor) {
+  const Port port;
+  Admission lock({}, port.address, 1);
+  lock.admit(1, one("127.0.0.8"));
+  lock.close();
+  // Somebody else's socket gets the number of the one that is gone.
+  const Port other;
+  ASSERT_GE(dup3(other.socket.fd(), port.socket.fd(), O_CLOEXEC), 0);
+  lock.admit(2, one("127.0.0.9"));
+  lock.revoke(1);
+  EXPECT_TRUE(gets_through("127.0.0.1", other.number));
+  EXPECT_EQ(lock.hosts(), one("127.0.0.1"));
 }
 
 TEST(Admission, AWorkersPortsAreLocked) {
-  const auto before = Admission::listening();
+  const auto before = listening();
   Worker worker({"lo", "tcp"});
   EXPECT_EQ(worker.admission().why_open(), "");
   EXPECT_EQ(worker.admission().hosts(), one("127.0.0.1"));
-  EXPECT_EQ(worker.transports(), one("tcp/lo"));
-  const auto now = Admission::listening();
+  EXPECT_EQ(worker.context().transports(), one("tcp/lo"));
+  const auto now = listening();
   ASSERT_EQ(now.size(), before.size() + 1);
   for (const Listener& at : now) {
     if (std::ranges::any_of(before, [&](const Listener& b) { return b.inode == at.inode; })) continue;
@@ -193,6 +241,19 @@ TEST(Admission, AWorkersPortsAreLocked) {
     EXPECT_TRUE(gets_through("127.0.0.9", at.port));
     EXPECT_FALSE(gets_through("127.0.0.1", at.port));
   }
+}
+
+TEST(Admission, AWorkersLockOutlivesItsPorts) {
+  Worker worker({"lo", "tcp"});
+  worker.start([] { return std::nullopt; });
+  worker.admission().admit(1, one("127.0.0.9"));
+  const auto before = listening().size();
+  worker.stop(nullptr);
+  EXPECT_EQ(listening().size(), before - 1);  // UCX's end is not put off
+  worker.admission().admit(2, one("127.0.0.8"));
+  worker.admission().revoke(1);
+  EXPECT_EQ(worker.admission().hosts(), one("127.0.0.1"));
+  EXPECT_EQ(worker.admission().why_open(), "");
 }
 
 }  // namespace

@@ -1,9 +1,13 @@
 // A feature server and its clients in one process, over TCP on the loopback device. Faults that need
 // processes of their own are in tests/distributed.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <latch>
 #include <memory>
 #include <numeric>
@@ -19,6 +23,8 @@ namespace rudder {
 namespace {
 
 const ucx::WorkerConfig kLoopback{"lo", "tcp"};
+const ucx::WorkerConfig kEmulating{.devices = "lo", .tls = "tcp", .emulate_gets = true};
+const std::string kVersion = ucx::library_version();
 constexpr PartId kPeer{1};
 constexpr std::size_t kRows = 5000;
 
@@ -43,7 +49,7 @@ class UcxTest : public testing::TestWithParam<std::size_t> {
     meet(*client, session);
     server_->admit(session, kToken, client->address());
     server_->grant(session, 3, region_);
-    client->connect(kPeer, server_->address(), session, kToken);
+    client->connect(kPeer, server_->address(), session, kToken, kVersion);
     client->open(kPeer, 3, kRows, row_bytes_);
     return client;
   }
@@ -106,7 +112,7 @@ TEST_P(UcxTest, AForgedTokenIsNotAnswered) {
   server_->grant(1, 3, region_);
   wire::Token wrong = kToken;
   wrong[15] = std::byte{1};
-  forger.connect(kPeer, server_->address(), 1, wrong);
+  forger.connect(kPeer, server_->address(), 1, wrong, kVersion);
   forger.open(kPeer, 3, kRows, row_bytes_);
   std::vector<std::byte> out(row_bytes_, std::byte{0x11});
   forger.submit(1, {{kPeer, 3, {0}, row_bytes_, out.data()}}, sink_);
@@ -146,7 +152,7 @@ TEST_P(UcxTest, ADismissedSessionGetsNothingAndANewOneServesAgain) {
   meet(*from, 2);
   server_->admit(2, kToken, from->address());
   server_->grant(2, 3, region_);
-  from->connect(kPeer, server_->address(), 2, kToken);
+  from->connect(kPeer, server_->address(), 2, kToken, kVersion);
   from->open(kPeer, 3, kRows, row_bytes_);
   gather(*from, 3, 100, *sink_, sink_);
 }
@@ -158,7 +164,9 @@ TEST_P(UcxTest, AServerThatGoesFailsWhatIsUnderWay) {
   std::vector<std::int64_t> rows(200'000, 1);
   from->submit(2, {{kPeer, 3, rows, row_bytes_, out.data()}}, sink_);
   server_.reset();
-  EXPECT_EQ(from->next_loss().value().peer, kPeer);
+  const Ucx::Loss loss = from->next_loss().value();
+  EXPECT_EQ(loss.peer, kPeer);
+  EXPECT_EQ(loss.session, 1u);
   const Completion completion = sink_->wait(2);
   if (completion.status == CompletionStatus::kFailed) {
     EXPECT_NE(completion.message.find("partition 1"), std::string::npos) << completion.message;
@@ -222,14 +230,13 @@ TEST_P(UcxTest, ManySmallGathersAtOnceStayWithinTheServersBounds) {
 
 // As UCX plays them over TCP.
 TEST_P(UcxTest, OneSidedGetsAskTheServerNothing) {
-  const ucx::WorkerConfig worker{.devices = "lo", .tls = "tcp", .emulate_gets = true};
-  server_ = std::make_unique<FeatureServer>(FeatureServer::Config{.worker = worker});
+  server_ = std::make_unique<FeatureServer>(FeatureServer::Config{.worker = kEmulating});
   region_ = server_->expose(table_.data(), kRows, row_bytes_);
-  Ucx from({.worker = worker, .in_flight_bytes = 4 << 20});
+  Ucx from({.worker = kEmulating, .in_flight_bytes = 4 << 20});
   meet(from, 1);
   server_->admit(1, kToken, from.address());
   server_->grant(1, 3, region_);
-  from.connect(kPeer, server_->address(), 1, kToken);
+  from.connect(kPeer, server_->address(), 1, kToken, kVersion);
   from.open(kPeer, 3, kRows, row_bytes_, server_->offer(region_));
   EXPECT_EQ(from.why_no_gets(kPeer, 3), "");
   from.use_gets(kPeer, 3, true);
@@ -265,9 +272,86 @@ TEST_P(UcxTest, OneSidedGetsAskTheServerNothing) {
   EXPECT_FALSE(from.reach(kPeer, 3, row_bytes_).possible);
 }
 
+// A server and a client whose gets UCX plays over TCP, and its table 3 open, or why it cannot be read by
+// gets.
+class Gets : public testing::Test {
+ protected:
+  static constexpr std::size_t kRowBytes = 64;
+
+  FeatureServer server_{{.worker = kEmulating}};
+  Ucx client_{{.worker = kEmulating}};
+  std::shared_ptr<Sink> sink_ = std::make_shared<Sink>();
+
+  void open(FeatureServer::RegionId region, const wire::Offer& offer, const std::string& version = kVersion) {
+    server_.let_in(1, client_.hosts());
+    client_.let_in(kPeer, server_.hosts());
+    server_.admit(1, {}, client_.address());
+    server_.grant(1, 3, region);
+    client_.connect(kPeer, server_.address(), 1, {}, version);
+    client_.open(kPeer, 3, 10, kRowBytes, offer);
+    client_.use_gets(kPeer, 3, true);
+  }
+  std::vector<std::byte> row(std::int64_t number) {
+    std::vector<std::byte> out(kRowBytes);
+    client_.submit(1, {{kPeer, 3, {number}, kRowBytes, out.data()}}, sink_);
+    EXPECT_EQ(sink_->wait(1).status, CompletionStatus::kDone) << sink_->wait(1).message;
+    return out;
+  }
+};
+
+TEST_F(Gets, ReadMemoryThatTheServerCannotWrite) {
+  const std::string name = "rudder-test-" + std::to_string(getpid()) + "-gets";
+  const std::vector<std::byte> rows(10 * kRowBytes, std::byte{6});
+  const int fd = shm_open(("/" + name).c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
+  ASSERT_GE(fd, 0);
+  EXPECT_EQ(write(fd, rows.data(), rows.size()), static_cast<ssize_t>(rows.size()));
+  ::close(fd);
+  const auto region = server_.expose(name, 10, kRowBytes, 0);
+  open(region, server_.offer(region));
+  EXPECT_EQ(client_.why_no_gets(kPeer, 3), "");
+  EXPECT_EQ(row(7), std::vector<std::byte>(kRowBytes, std::byte{6}));
+  EXPECT_EQ(server_.stats().requests, 0u);
+  std::ifstream maps("/proc/self/maps");
+  std::size_t mappings = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(name) == std::string::npos) continue;
+    EXPECT_NE(line.find(" r--s "), std::string::npos) << line;
+    ++mappings;
+  }
+  EXPECT_EQ(mappings, 1u);
+  shm_unlink(("/" + name).c_str());
+}
+
+TEST_F(Gets, AreOffForATableThatUcxDoesNotRegister) {
+  const auto region = server_.expose(nullptr, 10, kRowBytes);  // as a device may refuse memory
+  const wire::Offer offer = server_.offer(region);
+  EXPECT_TRUE(offer.key.empty());
+  open(region, offer);
+  EXPECT_EQ(client_.why_no_gets(kPeer, 3), "the server offers no key to its memory: " + offer.why_not);
+  EXPECT_NE(offer.why_not.find("UCX registers no memory that can only be read"), std::string::npos);
+}
+
+TEST_F(Gets, AreOffBetweenVersionsOfUcx) {
+  const std::vector<std::byte> rows(10 * kRowBytes, std::byte{5});
+  const auto region = server_.expose(rows.data(), 10, kRowBytes);
+  open(region, server_.offer(region), "1.11.0");
+  EXPECT_NE(client_.why_no_gets(kPeer, 3).find("the server has UCX 1.11.0, this process " + kVersion),
+            std::string::npos);
+  EXPECT_EQ(row(3), std::vector<std::byte>(kRowBytes, std::byte{5}));
+  EXPECT_EQ(server_.stats().requests, 1u);
+}
+
+TEST_F(Gets, AreOffWithBytesThatAreNoKey) {
+  const std::vector<std::byte> rows(10 * kRowBytes);
+  const auto region = server_.expose(rows.data(), 10, kRowBytes);
+  open(region, {0, std::vector<std::byte>(100'000), {}});
+  EXPECT_EQ(client_.why_no_gets(kPeer, 3), "100000 bytes that are no key of UCX");
+}
+
 TEST_P(UcxTest, WithoutRdmaThereAreNoGetsAndTheReasonIsGiven) {
   const auto from = client(1);
   EXPECT_TRUE(server_->offer(region_).key.empty());
+  EXPECT_EQ(server_->offer(region_).why_not, "UCX finds no RDMA device");
   EXPECT_EQ(from->why_no_gets(kPeer, 3), "UCX finds no RDMA device");
   from->use_gets(kPeer, 3, true);  // of no effect
   gather(*from, 1, 100, *sink_, sink_);
@@ -302,7 +386,7 @@ TEST(Ucx, ATicketInUseFails) {
   server.let_in(1, transport.hosts());
   transport.let_in(kPeer, server.hosts());
   server.admit(1, {}, transport.address());
-  transport.connect(kPeer, server.address(), 1, {});
+  transport.connect(kPeer, server.address(), 1, {}, kVersion);
   transport.open(kPeer, 3, 1, 1);
   server.dismiss(1);
   const auto sink = std::make_shared<Sink>(), again = std::make_shared<Sink>();
@@ -329,7 +413,7 @@ TEST(Ucx, SettingsThatCannotWorkAreTypedErrors) {
   server.close();
   transport.close();
   EXPECT_THROW(server.admit(1, {}, transport.address()), Error);
-  EXPECT_THROW(transport.connect(kPeer, server.address(), 1, {}), Error);
+  EXPECT_THROW(transport.connect(kPeer, server.address(), 1, {}, kVersion), Error);
 }
 
 }  // namespace
