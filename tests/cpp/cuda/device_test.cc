@@ -136,17 +136,17 @@ TEST_F(DeviceTest, MemoryOfEveryKindIsPinnedAndReadInPlace) {
   }
   EXPECT_EQ(gpu_->registered(), 0u);
 
-  // Shared memory, as DistDGL keeps its features: mapped as it could be written, or read-only.
+  // Shared memory, as DistDGL keeps its features: mapped read-only.
   const std::string name = "/rudder-device-test-" + std::to_string(getpid());
   const auto rows = random_bytes(kRows * kWidth, 11);
   const int file = shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600);
   ASSERT_GE(file, 0);
   ASSERT_EQ(write(file, rows.data(), rows.size()), static_cast<ssize_t>(rows.size()));
-  for (const auto access : {Segment::Access::kWrite, Segment::Access::kRead}) {
-    const Segment segment(name, 0, rows.size(), access);
+  {
+    const Segment segment(name, 0, rows.size());
     const PinnedRange range(device_, segment.data(), rows.size());
     EXPECT_TRUE(range.refusal().empty()) << range.refusal();
-    const auto other = random_bytes(kWidth, access == Segment::Access::kRead ? 12 : 13);
+    const auto other = random_bytes(kWidth, 12);
     expect_read_in_place(segment.data() + 7 * kWidth, [&] {
       EXPECT_EQ(pwrite(file, other.data(), kWidth, 7 * kWidth), static_cast<ssize_t>(kWidth));
     });
