@@ -10,7 +10,8 @@ interval          the interval that ended: what the evidence is about (as in `ru
 minibatches       of it; milliseconds: measured, a step
 lead              minibatches before its end at which the controller was asked; 0: at its end, or not asked
 signals           what the interval was until then, as whole numbers, see `rudder.agent.evidence`
-prompt            the line that a language model reads
+job               what is known of the job; a language model's system text begins with it
+prompt            the lines that a language model reads behind its system text
 counterfactuals   modelled milliseconds a step of that interval under other plans, by the names of
                   `Space.candidates`; {}: there is no shadow, or it knows nothing yet
 live_ms           modelled milliseconds a step of the run; default_ms: had the default plan been in force
@@ -39,7 +40,7 @@ from pathlib import Path
 from typing import Any
 
 from rudder.agent.evidence import Evidence, step_milliseconds
-from rudder.agent.prompt import evidence_text
+from rudder.agent.prompt import prompt_text
 from rudder.agent.trade import without_share
 from rudder.errors import ConfigError, FormatError
 from rudder.metrics import SCHEMA, IntervalMetrics
@@ -104,7 +105,8 @@ def evidence_values(
         **interval_values(evidence.metrics),
         "lead": evidence.metrics.minibatches - asked.metrics.minibatches if asked is not None else 0,
         "signals": told.signals(),
-        "prompt": evidence_text(without_share(told)),
+        "job": told.job.text(),
+        "prompt": prompt_text(without_share(told)),
         "counterfactuals": {name: round(ms, 4) for name, ms in told.counterfactuals.items()},
         "live_ms": None if live_ms is None else round(live_ms, 4),
         "default_ms": None if default_ms is None else round(default_ms, 4),

@@ -54,15 +54,17 @@ def totals(decisions: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def as_text(decision: dict[str, Any]) -> list[str]:
-    """One decision, as lines: evidence, prompt, shadow, plan, effect, cost."""
+    """One decision, as lines: evidence, job, prompt, shadow, plan, effect, cost."""
     lines = [
         f"{decision['tensor']}, rank {decision['rank']}, interval {decision['interval']}:"
         f" {decision['controller']}, {decision['outcome']}"
         + (f" ({decision['reason']})" if decision["reason"] else "")
     ]
     lines.append(f"  evidence  {decision['milliseconds']:.2f} ms a step{_in_words(decision['signals'])}")
+    if decision.get("job"):
+        lines.append(f"  job       {decision['job'].replace(chr(10), '; ')}")
     ahead = f" (asked {decision['lead']} minibatches before the end)" if decision["lead"] else ""
-    lines.append(f"  prompt    {decision['prompt']}{ahead}")
+    lines.append(f"  prompt    {_indented(decision['prompt'])}{ahead}")
     lines.append(f"  shadow    {_shadow(decision)}")
     lines.append(f"  plan      {_plan(decision)}")
     if decision.get("shares"):
@@ -110,6 +112,11 @@ def _measured(line: dict[str, Any], after: dict[str, Any] | None) -> dict[str, A
         "change": effect["change"],
         "modelled_against_default": round(live / default - 1, 4) if live and default else None,
     }
+
+
+def _indented(text: str) -> str:
+    """Further lines below the first one."""
+    return text.replace("\n", "\n            ")
 
 
 def _in_words(signals: dict[str, int]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rudder.agent import DefaultController, Space, make_controller
 from rudder.agent.controller import ControllerLike
 from rudder.agent.guard import Guard
+from rudder.agent.job import JobFacts
 from rudder.errors import ClosedError, ConfigError, RudderError
 from rudder.metrics import IntervalMetrics
 from rudder.options import Options
@@ -34,6 +35,7 @@ class Planner:
         """``capacity_rows``: the trainer's own memory, in rows; plans take a share of it, and split that
         between buffer and window.
         """
+        self._source, self._policy = source, options.policy
         self._capacity_rows, self._row_bytes = capacity_rows, source.row_bytes
         part, starts = source.local_part, source.part_starts
         self._remote_rows = int(starts[-1] - starts[part + 1] + starts[part] - starts[0])
@@ -77,6 +79,7 @@ class Planner:
     def steer(self, core: Core, recorder: Recorder | None, notes: Notes) -> None:
         """Steer this core from now on, which was opened with the first plan and the whole memory."""
         self._core, self._recorder = core, recorder
+        self._steering.job = self._facts(core)
         self._steering.write_to(notes)
         if self.buffer_rows < self.memory_rows:
             core.steer(capacity_rows=self.buffer_rows)
@@ -196,6 +199,21 @@ class Planner:
     def close(self) -> None:
         """Close the controller, where it wants to be."""
         self._steering.close()
+
+    def _facts(self, core: Core) -> JobFacts:
+        """What is known of the job now that the core is open."""
+        names = (str(route["transport"]) for route in core.route_state() if route["transport"])
+        return replace(
+            self._source.job,
+            partitions=len(self._source.part_starts) - 1,
+            rows=int(self._source.part_starts[-1]),
+            remote_rows=self._remote_rows,
+            halo_rows=self._source.halo_rows,
+            row_bytes=self._row_bytes,
+            capacity_rows=self._capacity_rows,
+            policy=self._policy,
+            transports=tuple(dict.fromkeys(names)),
+        )
 
     def _try(self, plan: Plan, which: str) -> None:
         """Bring it into force, or count it as refused and stay."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.agent.job import JobFacts
 from rudder.errors import ConfigError, IdError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class FeatureSource(Protocol):
     halo_rows: int
     #: Finds the halo: ids of rows that others own and this partition's graph has. None: not known.
     halo_ids: Callable[[], Ids] | None = None
+    #: What the source knows of the job, its own rows left out: for language models to read.
+    job: JobFacts = JobFacts()
     #: Ways to compute a prior, by name ("vip", "degree").
     priors: Mapping[str, PriorBuilder]
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from rudder.agent.controller import Ahead, Controller, Report, Reporting
 from rudder.agent.evidence import Evidence
 from rudder.agent.guard import Guard
+from rudder.agent.job import JobFacts
 from rudder.agent.lead import most_lead
 from rudder.agent.memory import Memory
 from rudder.agent.space import Space
@@ -93,6 +94,15 @@ class Steering:
     def write_to(self, notes: Notes) -> None:
         """Write down counts, costs and decisions there."""
         self._notes = notes
+
+    @property
+    def job(self) -> JobFacts:
+        """What evidence says of the job: set it before the first interval ends, and never again."""
+        return self._memory.job
+
+    @job.setter
+    def job(self, facts: JobFacts) -> None:
+        self._memory.job = facts
 
     @property
     def asleep(self) -> bool:

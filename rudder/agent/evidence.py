@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rudder.agent.job import JobFacts
 from rudder.agent.space import Space
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 
-#: Decisions that evidence remembers.
+#: Intervals, and changes of plan, that evidence remembers.
 REMEMBERED = 3
 _LIMIT = 999
 
@@ -62,11 +63,14 @@ COUNTERFACTUALS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Decision:
-    """A plan that was in force, and how it went."""
+    """A change of plan, and what it brought."""
 
+    #: The plan that was in force, and measured milliseconds a step of its last interval.
     plan: Plan
-    #: Measured milliseconds a step while it was.
     milliseconds: float
+    #: The plan that came into force, and the same of its first interval; None: that is not over yet.
+    after: Plan
+    milliseconds_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,12 @@ class Evidence:
 
     metrics: IntervalMetrics
     space: Space = field(default_factory=Space)
-    #: The interval before; None for the first.
-    previous: IntervalMetrics | None = None
+    #: The last intervals before this one, oldest first.
+    recent: tuple[IntervalMetrics, ...] = ()
     #: Modelled milliseconds a step of this interval under other plans, by the names of `Space.candidates`,
     #: "=" (the plan in force) among them. Empty where there is no shadow (yet).
     counterfactuals: Mapping[str, float] = field(default_factory=dict)
-    #: The last decisions, newest last, without the plan in force.
+    #: The last changes of plan, newest last.
     history: tuple[Decision, ...] = ()
     #: Share of requested rows (sampled) that no earlier interval had requested; None: not known.
     fresh_share: float | None = None
@@ -88,6 +92,13 @@ class Evidence:
     prior_age: int = 0
     #: Times that the guard has put the default plan back.
     rolled_back: int = 0
+    #: What is known of the job.
+    job: JobFacts = field(default_factory=JobFacts)
+
+    @property
+    def previous(self) -> IntervalMetrics | None:
+        """The interval before; None for the first."""
+        return self.recent[-1] if self.recent else None
 
     @property
     def plan(self) -> Plan:

@@ -18,7 +18,7 @@ from typing import Any
 from rudder.agent.controller import Report
 from rudder.agent.evidence import Evidence, step_milliseconds
 from rudder.agent.lead import AnswerTime, in_time, lead, most_lead, needed_interval
-from rudder.agent.prompt import evidence_text
+from rudder.agent.prompt import prompt_text
 from rudder.agent.worker.client import ENV_ADDRESS, Client
 from rudder.agent.worker.protocol import LATE, Answer, Ask, Failed, State
 from rudder.agent.worker.settings import WorkerSettings
@@ -223,7 +223,7 @@ class AgentController:
             self.counts.skipped += 1
             return
         self._id += 1
-        question = Ask(self._id, evidence_text(evidence), evidence.space, deadline)
+        question = Ask(self._id, prompt_text(evidence), evidence.space, deadline, evidence.job.text())
         if not self._client.ask(question):
             self.counts.skipped += 1
             self._warn("trouble", "its keeper does not read what it is sent;")

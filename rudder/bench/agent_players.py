@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rudder.agent.controller import Controller
 from rudder.agent.evidence import Evidence
 from rudder.agent.lead import most_lead
-from rudder.agent.prompt import evidence_text
+from rudder.agent.prompt import prompt_text
 from rudder.errors import AgentError
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
@@ -36,7 +36,8 @@ class ModelPlayer:
         """The model's plan; the plan in force where it answers none that may follow."""
         from rudder.agent.worker.protocol import Ask
 
-        ask = Ask(len(self.total_ms), evidence_text(evidence), evidence.space, self._deadline_ms)
+        question = prompt_text(evidence)
+        ask = Ask(len(self.total_ms), question, evidence.space, self._deadline_ms, evidence.job.text())
         begin = time.perf_counter()
         plan, cost = evidence.plan, dict[str, float]()
         with contextlib.suppress(AgentError):

@@ -29,8 +29,8 @@ def explain(
         typer.Option("--json", metavar="FILE", help="Write all of it to this file; - for stdout, alone."),
     ] = None,
 ) -> None:
-    """Show each decision: the evidence, the line that a model reads, what the shadow modelled under other
-    plans, the plan before and after, what the next interval measured, and what deciding cost.
+    """Show each decision: the evidence, the lines that a model reads, what the shadow modelled under
+    other plans, the plan before and after, what the next interval measured, and what deciding cost.
 
     docs/steering.md explains signals, plans and outcomes.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from dgl.distributed import DistTensor
 from dgl.distributed.kvstore import default_pull_handler
 from numpy.typing import NDArray
 
+from rudder.agent.job import JobFacts
 from rudder.errors import ConfigError
 from rudder.source import Bytes, FeatureSource, Ids, PriorBuilder
 
@@ -57,7 +59,9 @@ class DistTensorSource(FeatureSource):
         # neither has a trainer without a local graph: there, as many rows as a partition has on average.
         average = int(self.part_starts[-1]) // (len(self.part_starts) - 1)
         self.halo_rows = average if self.halo_ids is None else len(self.halo_ids())
-        self.priors = self._find_priors(part_config or os.environ.get("DGL_CONF_PATH"))
+        part_config = part_config or os.environ.get("DGL_CONF_PATH")
+        self.priors = self._find_priors(part_config)
+        self.job = self._find_facts(part_config)
 
     def pull(self, ids: Ids) -> Bytes:
         """The stock pull: over DGL's RPC, serialized with every other DGL call of this process."""
@@ -127,6 +131,16 @@ class DistTensorSource(FeatureSource):
             if worth is not None:
                 found["vip"] = _answering(worth)
         return found
+
+    def _find_facts(self, part_config: str | os.PathLike[str] | None) -> JobFacts:
+        trainers = torch.distributed.get_world_size() if torch.distributed.is_initialized() else None
+        facts = JobFacts(trainers=trainers, nodes=int(self._g.num_nodes()), edges=int(self._g.num_edges()))
+        if "vip" not in self.priors or part_config is None:
+            return facts
+        from rudder.partition import read_prior_info
+
+        info = read_prior_info(Path(part_config), self.local_part)
+        return replace(facts, batch_size=info.batch_size, fanouts=tuple(info.fanouts))
 
     def _degree(self) -> NDArray[np.float32]:
         from rudder.integrations.dgl_vip import local_degree_prior

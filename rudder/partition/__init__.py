@@ -2,7 +2,14 @@
 
 from rudder.partition.partition import PartitionReport, partition_graph
 from rudder.partition.prior import PartReport, TrainedWith, make_prior
-from rudder.partition.prior_file import PriorInfo, load_prior, prior_path, read_prior, save_prior
+from rudder.partition.prior_file import (
+    PriorInfo,
+    load_prior,
+    prior_path,
+    read_prior,
+    read_prior_info,
+    save_prior,
+)
 
 __all__ = [
     "PartReport",
@@ -14,5 +21,6 @@ __all__ = [
     "partition_graph",
     "prior_path",
     "read_prior",
+    "read_prior_info",
     "save_prior",
 ]

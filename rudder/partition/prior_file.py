@@ -10,11 +10,12 @@ An uncompressed NumPy archive, loaded without pickle:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -89,20 +90,39 @@ def read_prior(path: str | Path) -> tuple[dict[str, NDArray[np.float32]], PriorI
     Raises FormatError where the file is truncated, corrupt or of another version; FileNotFoundError without
     one.
     """
-    try:
+    with _faults_named(path):
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-        header = json.loads(str(arrays["header"]))
-        if header["format"] != FORMAT or header["version"] != VERSION:
-            raise FormatError(
-                f"{path}: {header['format']} version {header['version']}; "
-                f"this Rudder reads {FORMAT} version {VERSION}"
-            )
+        header, info = _read_header(path, arrays)
         by_type = {
             ntype: _expand(arrays, t, int(count))
             for t, (ntype, count) in enumerate(zip(header["ntypes"], header["num_nodes"]))
         }
-        info = PriorInfo(**{key: header[key] for key in PriorInfo.__dataclass_fields__})
+    return by_type, info
+
+
+def read_prior_info(part_config: str | Path, part: int) -> PriorInfo:
+    """What a partition's stored prior was made for, without reading the prior. Raises as `read_prior`."""
+    path = prior_path(part_config, part)
+    with _faults_named(path), np.load(path, allow_pickle=False) as archive:
+        return _read_header(path, archive)[1]
+
+
+def _read_header(path: str | Path, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], PriorInfo]:
+    header = json.loads(str(arrays["header"]))
+    if header["format"] != FORMAT or header["version"] != VERSION:
+        raise FormatError(
+            f"{path}: {header['format']} version {header['version']}; "
+            f"this Rudder reads {FORMAT} version {VERSION}"
+        )
+    return header, PriorInfo(**{key: header[key] for key in PriorInfo.__dataclass_fields__})
+
+
+@contextlib.contextmanager
+def _faults_named(path: str | Path) -> Iterator[None]:
+    """FormatError for whatever else a damaged file makes of its reading."""
+    try:
+        yield
     except (FileNotFoundError, FormatError):
         raise
     except (
@@ -118,7 +138,6 @@ def read_prior(path: str | Path) -> tuple[dict[str, NDArray[np.float32]], PriorI
         raise FormatError(
             f"{path}: not a readable prior ({error!r}); make it again with `rudder prior`"
         ) from error
-    return by_type, info
 
 
 def load_prior(part_config: str | Path, part: int, ntype: str | None = None) -> NDArray[np.float32] | None:

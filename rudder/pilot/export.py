@@ -13,10 +13,11 @@ from rudder.pilot import vocabulary
 if TYPE_CHECKING:
     from rudder.pilot.model import Pilot
 
-#: A system text is left out: what a knob does is in the weights.
+#: A system text is left out: what a knob does is in the weights. So is all of a question but its last line,
+#: the evidence: the pilot has learned to read that alone.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}" + vocabulary.EVIDENCE + "{{ message['content'] }}"
+    "{% if message['role'] == 'user' %}" + vocabulary.EVIDENCE + "{{ message['content'].split('\\n')[-1] }}"
     "{% elif message['role'] == 'assistant' %}"
     + vocabulary.PLAN
     + "{{ message['content'] }}"

@@ -59,6 +59,22 @@ def test_each_decision_is_explained_with_what_came_of_it(tmp_path: Path) -> None
     assert found[2]["effect"] is None  # nothing changed
     assert first["prompt"].startswith(first["before"])
     assert f"st:{first['signals']['st']} " in first["prompt"]
+    lines = found[2]["prompt"].split("\n")
+    assert [line.partition(":")[0] for line in lines[:4]] == [
+        "interval 0",
+        "interval 1",
+        "change d 2 -> 3",
+        "change d 3 -> 4",
+    ]
+    assert f"{first['effect']['milliseconds_before']:.2f} -> " in lines[2]
+    assert {each["job"] for each in found} == {first["job"]}
+    for fact in (
+        "rows of the table: 1000",
+        "rows of other hosts: 500",
+        "bytes of a row: 16",
+        "come by: loopback",
+    ):
+        assert fact in first["job"]
     assert (metrics["decisions_made"], metrics["decisions_valid"]) == (5, 2)
     assert (metrics["decisions_adopted"], metrics["refused_decisions"]) == (2, 3)
     assert 0 < metrics["seconds_steering"] < metrics["seconds_wall"]
@@ -143,7 +159,15 @@ def test_as_text_and_as_json(tmp_path: Path) -> None:
     run(tmp_path, Deepens())
     asked = CliRunner().invoke(build_app(["explain"]), ["explain", str(tmp_path)])
     assert asked.exit_code == 0, asked.output
-    for words in ("depth 2 -> 3", "evidence", "prompt    v1 w=", "effect", "2 adopted, 3 refused"):
+    for words in (
+        "depth 2 -> 3",
+        "evidence",
+        "prompt    v1 w=",
+        "job       hosts",
+        "\n            change d 2 -> 3:",
+        "effect",
+        "2 adopted, 3 refused",
+    ):
         assert words in asked.output
     asked = CliRunner().invoke(build_app(["explain"]), ["explain", str(tmp_path), "--json", "-"])
     found = json.loads(asked.output)

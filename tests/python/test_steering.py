@@ -14,7 +14,7 @@ import pytest
 from rudder import ArraySource, Evidence, IntervalMetrics, Options, Plan, PolicySettings, Prefetcher, explain
 from rudder.agent import make_controller
 from rudder.agent.controller import Report
-from rudder.agent.prompt import evidence_text
+from rudder.agent.prompt import prompt_text
 from rudder.errors import ConfigError
 from rudder.frequency import FrequencyPrior
 from rudder.steering import Steering
@@ -179,7 +179,7 @@ def test_an_answer_that_is_not_there_by_the_boundary_is_late(tmp_path: Path) -> 
     assert [each["lead"] for each in found] == [2, 2, 2]
     assert [each["minibatches"] for each in found] == [8, 8, 8]
     assert "(asked 2 minibatches before the end)" in "".join(explain.as_text(found[0]))
-    assert [each["prompt"] for each in found] == [evidence_text(each) for each in controller.asked]
+    assert [each["prompt"] for each in found] == [prompt_text(each) for each in controller.asked]
 
 
 def test_an_interval_in_which_somebody_else_changed_the_plan_is_not_asked_about() -> None:

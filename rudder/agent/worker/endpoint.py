@@ -73,7 +73,7 @@ class EndpointDecider:
         """What the server makes of an ask. Raises AgentError."""
         deadline, plan = time.monotonic() + ask.deadline_ms / 1000, plan_of(ask.evidence)
         messages = [
-            {"role": "system", "content": system_text(ask.space)},
+            {"role": "system", "content": system_text(ask.space, ask.job)},
             {"role": "user", "content": f"{ask.evidence}\n\n{allowed_text(ask.space, plan)}"},
         ]
         common = {"model": self._model, "messages": messages, "stream": False}

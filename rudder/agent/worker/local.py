@@ -46,7 +46,7 @@ class LlamaDecider:
         """Read what is new of the prompt, walk."""
         begin = time.monotonic()
         self._model.set_deadline(begin + ask.deadline_ms / 1000)
-        prompt = self._prompts.tokens(_system(ask.space), ask.evidence)
+        prompt = self._prompts.tokens(_system(ask.space, ask.job), ask.evidence)
         last, reused = self._model.read(prompt)
         read = time.monotonic()
         plan = decide(self._model, ask.space, plan_of(ask.evidence), last)
@@ -65,5 +65,5 @@ class LlamaDecider:
 
 
 @lru_cache(maxsize=8)
-def _system(space: Space) -> str:
-    return system_text(space)
+def _system(space: Space, job: str) -> str:
+    return system_text(space, job)

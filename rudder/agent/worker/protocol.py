@@ -23,8 +23,8 @@ from rudder.errors import FormatError
 from rudder.plan import PRIORS, Plan
 
 #: Both ends say it first; another one ends the conversation.
-VERSION = 1
-#: Longest line, in bytes. An ask is below a KiB; what is much longer was not written by us.
+VERSION = 2
+#: Longest line, in bytes. An ask is a KiB or two; what is much longer was not written by us.
 LONGEST_LINE = 1 << 16
 #: Why there is no answer to an ask whose deadline passed, whoever noticed: it is late, and no failure.
 LATE = "the deadline has passed"
@@ -46,12 +46,14 @@ class Ask:
     """A decision is wanted."""
 
     id: int
-    #: One line, as `rudder.agent.prompt.evidence_text` writes it; it begins with the plan in force.
+    #: As `rudder.agent.prompt.prompt_text` writes it; its last line begins with the plan in force.
     evidence: str
-    #: The plans that may be answered; the system prompt follows from it.
+    #: The plans that may be answered; the system text follows from it and ``job``.
     space: Space
     #: Milliseconds after which nobody wants the answer any more.
     deadline_ms: float
+    #: What is known of the job, as `rudder.agent.job.JobFacts.text` writes it.
+    job: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ _TYPES: dict[str, Any] = {
     "evidence": str,
     "space": Space,
     "deadline_ms": (int, float),
+    "job": str,
     "plan": str,
     "cost": dict,
     "reason": str,

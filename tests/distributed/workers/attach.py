@@ -46,6 +46,9 @@ def train() -> None:
     g = start("ring")
     feats = rudder.attach(g, "feats", **options)
     orig = rudder.attach(g, "orig", at="seeds", prior="none")
+    job = feats.prefetcher.source.job
+    assert (job.trainers, job.nodes) == (torch.distributed.get_world_size(), g.num_nodes())
+    assert job.edges == g.num_edges()
     rank = g.rank()
     nodes = split(g, 300 if rank == 0 else 170)
     loader = rudder.prefetch(loader_of(g, nodes), feats, orig)

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rudder.agent.evidence import COUNTERFACTUALS, SIGNALS, Decision, Evidence
-from rudder.agent.prompt import evidence_text, plan_of, system_text
+from rudder.agent.job import JobFacts
+from rudder.agent.memory import Memory
+from rudder.agent.prompt import evidence_line, evidence_text, plan_of, prompt_text, system_text
 from rudder.agent.space import Space
 from rudder.metrics import IntervalMetrics
 from rudder.plan import KEYS, Plan
@@ -38,9 +40,9 @@ def test_ratios_and_differences_are_ready_made() -> None:
     before = replace(NOW, seconds_wall=1.0, rows_moved=600, seconds_fetching=1.5)
     evidence = Evidence(
         NOW,
-        previous=before,
+        recent=(before,),
         counterfactuals={"=": 200.0, "df": 190.0, "w+": 201.0},
-        history=(Decision(Plan(), 250.0),),
+        history=(Decision(Plan(), 250.0, Plan(depth=3)),),
         fresh_share=0.1,
     )
     found = evidence.signals()
@@ -65,7 +67,7 @@ def test_signals_are_bounded_and_in_order(
     metrics = replace(
         NOW, seconds_wall=wall, seconds_fetching=fetching, rows_moved=rows, capacity_rows=capacity
     )
-    found = Evidence(metrics, previous=NOW, counterfactuals={"=": modelled, "b": 1.0}).signals()
+    found = Evidence(metrics, recent=(NOW,), counterfactuals={"=": modelled, "b": 1.0}).signals()
     assert list(found) == [*SIGNALS, *COUNTERFACTUALS]
     assert all(isinstance(value, int) and -999 <= value <= 999 for value in found.values())
 
@@ -83,3 +85,46 @@ def test_the_system_text_explains_every_signal_and_knob() -> None:
     for name in (*SIGNALS, *COUNTERFACTUALS, *KEYS):
         assert re.search(rf"^{re.escape(name)}: \S", text, re.MULTILINE), name
     assert str(Plan()) in text
+
+
+def test_the_system_text_tells_what_is_known_of_the_job_and_nothing_else() -> None:
+    facts = JobFacts(trainers=4, row_bytes=512, capacity_rows=1000, fanouts=(10, 25), transports=("ucx",))
+    text = system_text(Space(), facts.text())
+    for line in (
+        "trainers: 4",
+        "bytes of a row: 512",
+        "rows that this trainer's memory holds: 1000",
+        "bytes of this memory: 512000",
+        "neighbours of each hop: 10, 25",
+        "rows come by: ucx",
+    ):
+        assert f"\n{line}\n" in text
+    assert "nodes of the graph" not in text
+    assert "The job" not in system_text(Space(), JobFacts().text())
+
+
+def test_a_prompt_tells_the_trend_and_what_the_last_plans_brought() -> None:
+    memory = Memory()
+    for interval, (plan, wall) in enumerate([(Plan(), 2.0), (Plan(depth=3), 1.5), (Plan(depth=3), 1.0)]):
+        if interval:
+            memory.decided(plan)
+        memory.ended(replace(NOW, interval=interval, plan=plan, seconds_wall=wall))
+    memory.decided(Plan(depth=3, window=6))
+    now = memory.evidence(replace(NOW, interval=3, plan=Plan(depth=3, window=6)), Space())
+    assert prompt_text(now).split("\n") == [
+        "interval 0: 200.00 ms a step, 25% of it waiting, 30 of 100 remote rows moved a step",
+        "interval 1: 150.00 ms a step, 33% of it waiting, 30 of 100 remote rows moved a step",
+        "interval 2: 100.00 ms a step, 50% of it waiting, 30 of 100 remote rows moved a step",
+        "change d 2 -> 3: 200.00 -> 150.00 ms a step (-25%)",
+        "change w 4 -> 6: not measured yet",
+        evidence_text(now),
+    ]
+    assert evidence_line(prompt_text(now)) == evidence_text(now)
+    assert plan_of(prompt_text(now)) == Plan(depth=3, window=6)
+
+
+def test_memory_that_was_traded_is_no_change_that_a_model_reads_of() -> None:
+    memory = Memory()
+    memory.ended(NOW)
+    memory.decided(NOW.plan.but(share=125))
+    assert "change" not in prompt_text(memory.evidence(NOW, Space()))

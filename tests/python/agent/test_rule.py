@@ -87,7 +87,7 @@ def test_every_answer_is_a_plan_that_may_follow() -> None:
 def test_in_the_papers_mode_it_replaces_while_the_buffer_misses() -> None:
     def replaces(hit: int, moved: int, before: int) -> bool:
         now = replace(BASE, rows_requested=1000, rows_hit=hit, rows_moved=moved)
-        evidence = Evidence(now, Space(scores=True), previous=replace(now, rows_moved=before))
+        evidence = Evidence(now, Space(scores=True), recent=(replace(now, rows_moved=before),))
         answer = RuleController().decide(evidence)
         assert answer == now.plan.but(replace=answer.replace)
         return answer.replace

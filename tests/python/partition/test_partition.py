@@ -14,7 +14,7 @@ import pytest
 
 from rudder.errors import ConfigError
 from rudder.graphs import Graph, generate, save_npz
-from rudder.partition import TrainedWith, load_prior, make_prior, partition_graph, read_prior
+from rudder.partition import TrainedWith, load_prior, make_prior, partition_graph, read_prior, read_prior_info
 from rudder.vip import NodeLayout, Relation, read_layout, vip
 
 dgl = pytest.importorskip("dgl", reason="needs the dgl extra")
@@ -99,6 +99,7 @@ def test_the_prior_is_the_vip_of_the_whole_graph_in_new_ids(made: Path, source: 
         expected = vip(relation, 3000, original[seeds], FANOUTS, BATCH)
         assert np.abs(prior - expected[original]).max() <= 1e-6
         _, info = read_prior(made.parent / f"part{part}" / "rudder_prior.npz")
+        assert read_prior_info(made, part) == info
         assert (info.fanouts, info.batch_size, info.trainers) == (FANOUTS, BATCH, 1)
 
 

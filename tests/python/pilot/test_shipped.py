@@ -38,6 +38,21 @@ def test_it_answers_held_out_decisions(pilot: LlamaDecider) -> None:
     assert changed >= 0.1 * len(examples)
 
 
+def test_what_comes_before_the_evidence_line_changes_nothing(pilot: LlamaDecider) -> None:
+    before = "interval 3: 12.30 ms a step\nchange w 4 -> 6: not measured yet\n" * 3
+    for one in read(HELD_OUT)[:20]:
+        plan, cost = pilot.decide(Ask(1, one.line, Space(priors=PRIORS), 60_000))
+        again, more = pilot.decide(Ask(2, before + one.line, Space(priors=PRIORS), 60_000, "trainers: 4"))
+        assert again == plan
+        assert more["prompt_tokens"] == cost["prompt_tokens"]
+
+
+def test_its_file_has_the_template_that_training_writes(pilot: LlamaDecider) -> None:
+    from rudder.pilot.export import CHAT_TEMPLATE
+
+    assert pilot._model.template == CHAT_TEMPLATE
+
+
 def test_its_prompt_is_short_and_its_template_is_its_own(pilot: LlamaDecider) -> None:
     one = read(HELD_OUT)[0]
     _, cost = pilot.decide(Ask(1, one.line, Space(priors=PRIORS), 60_000))

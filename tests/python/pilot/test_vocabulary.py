@@ -76,7 +76,7 @@ def test_llama_cpp_writes_the_same_text(tokenizer: Any) -> None:
         assert tokenizer.detokenize(vocabulary.encode(one.line)).decode() == one.line
 
 
-def test_the_prompt_is_the_chat_template_without_the_system_text(tokenizer: Any) -> None:
+def test_the_chat_template_leaves_the_evidence_line_alone(tokenizer: Any) -> None:
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
     line = drill(1, seed=4)[0].line
@@ -84,6 +84,9 @@ def test_the_prompt_is_the_chat_template_without_the_system_text(tokenizer: Any)
         template=tokenizer.metadata["tokenizer.chat_template"], bos_token="<s>", eos_token="</s>"
     )
     text = formatter(
-        messages=[{"role": "system", "content": "You steer."}, {"role": "user", "content": line}]
+        messages=[
+            {"role": "system", "content": "You steer."},
+            {"role": "user", "content": f"interval 3: 12.00 ms a step\nchange w 4 -> 6\n{line}"},
+        ]
     ).prompt
     assert tokenizer.tokenize(text.encode(), add_bos=False, special=True) == vocabulary.prompt(line)

@@ -37,9 +37,11 @@ messages = st.one_of(
     st.builds(
         Ask,
         st.integers(),
-        st.text().map(lambda text: f"{Plan()} | {text}"),
+        # Any lines, and the evidence.
+        st.text().map(lambda text: f"{text}\n{Plan()} | st:1"),
         spaces,
         st.floats(0, 1e6),
+        st.text(),
     ),
     st.builds(Answer, st.integers(), st.text(), costs),
     st.builds(Failed, st.integers(), st.text(), costs),
@@ -68,6 +70,8 @@ ASK = Ask(1, f"{Plan()} | st:1", Space(), 100.0)
         {"id": True},
         {"evidence": "v1 w=4"},
         {"evidence": None},
+        {"evidence": f"{Plan()} | st:1\nno plan"},
+        {"job": None},
         {"space": {}},
         {"space": {"default": "v2", "priors": ["vip"], "scores": False, "shares": False}},
         {"space": {"default": str(Plan()), "priors": [], "scores": False, "shares": False}},
