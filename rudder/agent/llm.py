@@ -165,8 +165,9 @@ class AgentController:
                 self.cost = message.cost or self.cost
                 self._cpu_seconds += message.cost.get("cpu_ms", 0.0) / 1000
                 if "total_ms" in message.cost:
+                    # What is slow is the model, and not the queue before it; a lead has to cover both.
                     self._decision_ms = message.cost["total_ms"]
-                    self._answer_time.took(self._decision_ms)
+                    self._answer_time.took(self._decision_ms + message.cost.get("queue_ms", 0.0))
                 if self._open_question is not None and message.id == self._open_question.id:
                     self._answer = message
             elif isinstance(message, FormatError):

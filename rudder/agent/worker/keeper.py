@@ -47,6 +47,10 @@ class Keeper:
         self._shown = State("starting")
         self._worker_channel: Channel | None = None
         self._alone: int | None = None
+        # Of the ask that the worker is at: how long it waited for its turn.
+        self._queue_ms = 0.0
+        # CPU seconds of keeper and workers that no trainer is billed for any more.
+        self._billed = 0.0
         self._over = False
 
     def listen(self, address: str) -> None:
@@ -81,6 +85,7 @@ class Keeper:
             self._send(trainer, Failed(ask.id, LATE))
         if self._watched.free and (turn := self._turns.take()) is not None:
             trainer, ask, expires = turn
+            self._queue_ms = max(0.0, ask.deadline_ms - 1000 * (expires - now))
             self._watched.ask(trainer, with_time_left(ask, expires, now), now)
         self._show_state()
         self._watch_worker()
@@ -138,11 +143,13 @@ class Keeper:
             return
         trainer, message = done
         if message.cost:
-            own, workers = usage(), resource.getrusage(resource.RUSAGE_CHILDREN)
-            cost = dict(message.cost)
-            children = workers.ru_utime + workers.ru_stime
-            cost["cpu_seconds"] = cost.get("cpu_seconds", 0.0) + own["cpu_seconds"] + children
-            cost["rss_bytes"] = cost.get("rss_bytes", 0) + own["rss_bytes"]
+            cost = {**message.cost, "queue_ms": round(self._queue_ms, 3)}
+            cost["cpu_seconds"] = total = _cpu_seconds(cost.get("cpu_seconds", 0.0))
+            cost["rss_bytes"] = cost.get("rss_bytes", 0) + usage()["rss_bytes"]
+            # All that was used since the last bill, the keeper's share included. A worker that was started
+            # anew counts from 0, which is no reason to pay anybody back.
+            cost["cpu_ms"] = round(1000 * max(0.0, total - self._billed), 3)
+            self._billed = max(self._billed, total)
             message = replace(message, cost=cost)
         self._send(trainer, message)
 
@@ -179,6 +186,9 @@ class Keeper:
         if self._watched.state == self._shown:
             return
         self._shown = self._watched.state
+        if self._shown.state == "ready":
+            # Loading is for all, and nobody's decision.
+            self._billed = _cpu_seconds(self._shown.report.get("cpu_seconds", 0.0))
         if self._shown.state == "refused":
             for trainer, ask, _ in iter(self._turns.take, None):
                 self._send(trainer, Failed(ask.id, self._shown.reason))
@@ -193,6 +203,12 @@ class Keeper:
         self._worker_channel = self._watched.channel
         if self._worker_channel is not None:
             self._selector.register(self._worker_channel, selectors.EVENT_READ, self._hear_worker)
+
+
+def _cpu_seconds(worker: float) -> float:
+    """Of keeper, worker and the workers before it, since the keeper's start."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return worker + usage()["cpu_seconds"] + ended.ru_utime + ended.ru_stime
 
 
 def main() -> None:

@@ -50,8 +50,6 @@ class WorkerSettings:
     threads: int = 1
     #: Added to the trainer's niceness. At 19 a busy machine leaves the worker nothing.
     nice: int = 5
-    #: Let the model's process see the machine's GPUs, which are the trainers' otherwise.
-    gpu: bool = False
     #: Seconds until a model that has not loaded and decided once is given up.
     load_seconds: float = 120.0
     #: Unix socket on which trainers find the keeper; "": only the process that started it talks to it.

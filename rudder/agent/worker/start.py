@@ -18,7 +18,7 @@ _PACKAGE_ROOT = str(Path(__file__).resolve().parents[3])
 
 def start_worker(settings: WorkerSettings) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """A worker, and this side of its socket. Raises OSError where no process can be started."""
-    return _start("rudder.agent.worker", settings, {} if settings.gpu else {"CUDA_VISIBLE_DEVICES": ""})
+    return _start("rudder.agent.worker", settings, {"CUDA_VISIBLE_DEVICES": ""})  # GPUs are the trainers'
 
 
 def start_keeper(settings: WorkerSettings) -> tuple[subprocess.Popen[bytes], socket.socket]:

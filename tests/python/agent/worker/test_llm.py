@@ -81,6 +81,19 @@ def test_the_lead_is_the_time_of_answers_in_steps(
     assert agent.lead(step) == 1  # it was a bad moment
 
 
+def test_the_lead_covers_the_wait_for_a_turn_and_slowness_does_not(
+    agent: AgentController, keeper: Any, evidence: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A quarter of an interval is 800 ms: the model is quick enough, however long it served others before.
+    interval(agent, keeper, evidence, **{**STEP, "cost": {"total_ms": 50.0, "queue_ms": 350.0}})
+    assert agent.lead(evidence().metrics) == 4
+    assert agent.report().decision_ms == 50.0
+    interval(agent, keeper, evidence, 1, **{**STEP, "cost": {"total_ms": 50.0, "queue_ms": 5000.0}})
+    assert agent.lead(evidence().metrics) == 8
+    interval(agent, keeper, evidence, 2, **STEP)
+    assert (agent.counts.asked, agent.counts.skipped, caplog.records) == (3, 0, [])
+
+
 def test_it_reports_what_it_did(agent: AgentController, keeper: Any, evidence: Make) -> None:
     interval(agent, keeper, evidence, 4, **STEP)
     assert isinstance(agent, Reporting)

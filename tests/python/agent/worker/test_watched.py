@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from rudder.agent.worker.channel import Channel
 from rudder.agent.worker.decider import probe
 from rudder.agent.worker.keeper import Keeper
-from rudder.agent.worker.protocol import Answer, Hello, State, to_line
+from rudder.agent.worker.protocol import VERSION, Answer, Hello, State, to_line
 from rudder.agent.worker.settings import WorkerSettings
 from rudder.agent.worker.watched import LONGEST_PAUSE_S, MOST_FAILURES, Watched
 from rudder.plan import Plan
@@ -90,4 +91,47 @@ def test_a_cost_without_the_workers_own_stops_no_keeper() -> None:
     assert isinstance(answer, Answer)
     assert (answer.plan, answer.cost["total_ms"]) == (ANSWER.plan, 1.5)
     assert answer.cost["rss_bytes"] > 0  # the keeper's
+    trainer.close()
+
+
+def test_cpu_time_is_billed_once_also_when_a_worker_was_started_anew() -> None:
+    own, other = socket.socketpair()
+    keeper, trainer = Keeper(WorkerSettings("none")), Channel(other)
+    keeper.serve(own, os.getpid())
+
+    def billed(cpu_seconds: float) -> float:
+        keeper._deliver((0, Answer(ASK.id, str(Plan()), {"cpu_seconds": cpu_seconds})))
+        return [each for each in trainer.receive() if isinstance(each, Answer)][-1].cost["cpu_ms"]
+
+    def ready(cpu_seconds: float) -> None:
+        keeper._watched.state = State("ready", report={"cpu_seconds": cpu_seconds})
+        keeper._show_state()
+
+    ready(100.0)  # of loading, which nobody pays
+    assert billed(103.0) == pytest.approx(3000, abs=500)  # and what the keeper itself used
+    assert billed(105.0) == pytest.approx(2000, abs=500)
+    assert billed(0.5) == 0  # another worker, which nobody told of
+    keeper._watched.state = State("restarting")
+    keeper._show_state()
+    ready(0.75)
+    assert billed(1.75) == pytest.approx(1000, abs=500)
+    assert billed(1.75) == pytest.approx(0, abs=500)
+    trainer.close()
+
+
+def test_an_answer_tells_how_long_its_ask_waited_for_its_turn(played: Played) -> None:
+    own, other = socket.socketpair()
+    keeper, trainer = Keeper(WorkerSettings("none")), Channel(other)
+    keeper.serve(own, os.getpid())
+    keeper._watched = played.watched
+    played.watched.state = State("ready")
+    played.watched._at = None
+    keeper._turns.put(0, ASK, time.monotonic() - 7)
+    trainer.send(Hello(VERSION))
+    keeper._step()
+    assert not len(keeper._turns)
+    keeper._deliver((0, Answer(ASK.id, str(Plan()), {"total_ms": 6.0})))
+    answer = [each for each in trainer.receive() if isinstance(each, Answer)][-1]
+    assert answer.cost["total_ms"] == 6.0
+    assert answer.cost["queue_ms"] == pytest.approx(7000, abs=500)
     trainer.close()
