@@ -29,6 +29,8 @@ _WARNING, _ERROR, _GOES_ON = 3, 4, 5
 _ABORTED = 2  # llama_decode's answer
 # Texts of answers whose tokens are kept; a walk asks for some thirty, most of them again the next time.
 _TEXTS_KEPT = 4096
+#: Beginnings of prompts whose keys and values are kept. Each takes memory as the context does.
+BEGINNINGS = 4
 
 
 # What llama.cpp said last, and who hears it. They live as long as the process: llama.cpp keeps the pointer
@@ -56,6 +58,7 @@ class LlamaModel:
         self._deadline = float("inf")
         self._kept: list[int] = []
         self._texts: dict[str, list[int]] = {}
+        self._beginnings: dict[tuple[int, ...], Any] = {}  # the one used last is the last
         llama.llama_log_set(_LISTEN, ctypes.c_void_p(0))
         llama.llama_backend_init()
         self.path = path
@@ -134,6 +137,46 @@ class LlamaModel:
         """Evaluations fail that would go on beyond ``at`` (`time.monotonic`)."""
         self._deadline = at
 
+    def begin_with(self, first: Sequence[int]) -> int:
+        """Have the keys and values of these tokens, which a prompt begins with; the number that was there.
+
+        Those of the last few beginnings are kept apart, so that trainers with texts of their own take turns
+        without reading theirs anew. Raises AgentError.
+        """
+        key = tuple(first)
+        if tuple(self._kept[: len(key)]) == key:
+            return len(key)
+        saved = self._beginnings.pop(key, None)
+        if saved is not None and self._restored(saved, key):
+            self._beginnings[key] = saved
+            return len(key)
+        same = self._part(first)
+        self._evaluate(first[same:])
+        while len(self._beginnings) >= BEGINNINGS:
+            del self._beginnings[next(iter(self._beginnings))]
+        size = llama.llama_state_seq_get_size(self._context, 0)
+        state = (ctypes.c_uint8 * size)()
+        if llama.llama_state_seq_get_data(self._context, state, size, 0) == size:
+            self._beginnings[key] = state
+        return same
+
+    def _restored(self, saved: Any, tokens: tuple[int, ...]) -> bool:
+        llama.llama_memory_clear(self._memory, True)
+        done = bool(llama.llama_state_seq_set_data(self._context, saved, len(saved), 0) == len(saved))
+        self._kept = list(tokens) if done else []
+        if not done:
+            llama.llama_memory_clear(self._memory, True)
+        return done
+
+    def _part(self, prompt: Sequence[int]) -> int:
+        """Go back to where ``prompt`` parts from what was read last: so many tokens are there."""
+        same = 0
+        for old, new in zip(self._kept, prompt):
+            if old != new:
+                break
+            same += 1
+        return same if self._memory_cut(same) else 0
+
     def read(self, prompt: Sequence[int]) -> tuple[list[int], int]:
         """Go back to where ``prompt`` parts from what was read last, and read what fills batches from there.
 
@@ -145,13 +188,7 @@ class LlamaModel:
                 f"a prompt of {len(prompt)} tokens does not fit into the context of {self.context}: use a"
                 " model with a larger one"
             )
-        same = 0
-        for old, new in zip(self._kept, prompt[:-1]):
-            if old != new:
-                break
-            same += 1
-        if not self._memory_cut(same):
-            same = 0
+        same = self._part(prompt[:-1])
         left = same + (len(prompt) - 1 - same) // BATCH * BATCH
         self._evaluate(prompt[same:left])
         return list(prompt[left:]), same

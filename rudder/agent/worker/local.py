@@ -18,6 +18,8 @@ from rudder.plan import Plan
 
 #: The first reading of a prompt may take long; it happens before anybody waits.
 _PROBE_SECONDS = 60.0
+#: A beginning of fewer tokens is read as quickly as it is brought back.
+WORTH_KEEPING = 64
 
 
 class LlamaDecider:
@@ -46,8 +48,9 @@ class LlamaDecider:
         """Read what is new of the prompt, walk."""
         begin = time.monotonic()
         self._model.set_deadline(begin + ask.deadline_ms / 1000)
-        prompt = self._prompts.tokens(_system(ask.space, ask.job), ask.evidence)
-        last, reused = self._model.read(prompt)
+        system = _system(ask.space, ask.job)
+        prompt = self._prompts.tokens(system, ask.evidence)
+        last, reused = self._read(prompt, self._prompts.beginning(system))
         read = time.monotonic()
         plan = decide(self._model, ask.space, plan_of(ask.evidence), last)
         end = time.monotonic()
@@ -58,6 +61,14 @@ class LlamaDecider:
             "prompt_tokens": len(prompt),
             "reused_tokens": reused,
         }
+
+    def _read(self, prompt: list[int], beginning: list[int]) -> tuple[list[int], int]:
+        """What is left to read, and the number of tokens that were there."""
+        if len(beginning) < WORTH_KEEPING or len(prompt) >= self._model.context:
+            return self._model.read(prompt)
+        there = self._model.begin_with(beginning)
+        last, reused = self._model.read(prompt)
+        return last, min(there, reused) if there < len(beginning) else reused
 
     def close(self) -> None:
         """Free the model."""

@@ -49,6 +49,10 @@ class Prompts:
         asked = evidence_line(question) if self._last_alone else question
         return [*around[0], *self._model.tokenize(asked, special=False), *around[1]]
 
+    def beginning(self, system: str) -> list[int]:
+        """Tokens before the question, which stay for a system text. REQUIRES: `tokens` was called with it."""
+        return self._around[system][0]
+
     def _rendered(self, source: str, system: str) -> str | None:
         """The template's text with `_LINE` in it, once; None where the template cannot be used so."""
         if source == PLAIN:

@@ -214,3 +214,26 @@ def test_the_system_text_is_read_once(
     ]
     system = len(decider._model.tokens(system_text(space)))
     assert all(cost["reused_tokens"] >= system for cost in costs[1:])
+
+
+def test_system_texts_that_take_turns_are_read_once_each(
+    random_model: Callable[..., Path], opened: Callable[..., LlamaDecider], tmp_path: Path
+) -> None:
+    path = random_model(tmp_path / "m.gguf")
+    decider = opened(path)
+    read: list[int] = []
+    stock = decider._model._decode
+    decider._model._decode = lambda tokens, scores: (read.append(len(tokens)), stock(tokens, scores))[1]
+    ask, news, plans = probe(3, 60_000.0), [], []
+    for number in range(8):
+        read.clear()
+        plan, _ = decider.decide(replace(ask, job=f"trainers: {number % 2}"))
+        news.append(sum(read))
+        plans.append(plan)
+    system = len(decider._model.tokens(system_text(ask.space, "trainers: 0")))
+    assert all(count > system / 2 for count in news[:2])
+    assert all(count < system / 2 for count in news[2:])
+    fresh = opened(path)
+    for number in range(2):
+        wanted, _ = fresh.decide(replace(ask, job=f"trainers: {number}"))
+        assert set(plans[number::2]) == {wanted}
