@@ -152,8 +152,9 @@ class LiveShadow:
         if self._shadow is None:
             return
         try:
-            self._catch_up()
-            self._shadow.applied(plan, worth, memory=self._memory(), seconds=seconds)
+            with self._paid():
+                self._catch_up()
+                self._shadow.applied(plan, worth, memory=self._memory(), seconds=seconds)
         except Exception:
             self._give_up()
 

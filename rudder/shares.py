@@ -172,7 +172,7 @@ class _Within:
 
     def __init__(self, shadow: Modelled, share: int) -> None:
         self._shadow, self._share = shadow, share
-        self.live_ms, self.default_ms = shadow.live_ms, shadow.default_ms
+        self.live_ms, self.default_ms, self.steps = shadow.live_ms, shadow.default_ms, shadow.steps
 
     def counterfactuals(self, plans: Mapping[str, Plan], *, slower: float = 1.0) -> dict[str, float]:
         within = {name: plan.but(share=self._share) for name, plan in plans.items()}

@@ -28,6 +28,8 @@ class PaidShadow:
         self._budget = 0.0
         # Sampled accesses of the last interval, and of all that were not paid for.
         self._accesses = self._pending = 0.0
+        #: Minibatches of the last interval.
+        self.steps = 0
         #: Seconds of the trainer that it has taken.
         self.spent = 0.0
 
@@ -57,6 +59,7 @@ class PaidShadow:
     def end_interval(self, metrics: IntervalMetrics) -> bool:
         """Model an interval; True where other plans may be tried on it, since the time for it was saved."""
         self._shadow.end_interval(metrics)
+        self.steps = metrics.minibatches
         self._accesses = metrics.rows_requested * self._shadow.rate
         self._pending += self._accesses
         if self._share is None:

@@ -31,7 +31,7 @@ INTERVAL = IntervalMetrics(
 class Even:
     """A shadow that finds all plans alike, and the run as fast as under the default plan."""
 
-    works, steps, fresh_share = True, 4, None
+    works, steps, fresh_share = True, 32, None
     live_ms = default_ms = 250.0
 
     def end_interval(self, metrics: IntervalMetrics, waiting_bytes: int | None) -> bool:
