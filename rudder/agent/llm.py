@@ -21,7 +21,7 @@ from rudder.agent.lead import AnswerTime, in_time, lead, most_lead, needed_inter
 from rudder.agent.prompt import prompt_text
 from rudder.agent.worker.client import ENV_ADDRESS, Client
 from rudder.agent.worker.protocol import LATE, Answer, Ask, Failed, State
-from rudder.agent.worker.settings import WorkerSettings
+from rudder.agent.worker.settings import Room, WorkerSettings
 from rudder.errors import AgentError, ConfigError, FormatError
 from rudder.metrics import IntervalMetrics
 from rudder.plan import BOUNDS, Plan
@@ -280,8 +280,9 @@ def settings_here(model: str | None = None) -> WorkerSettings:
     """Settings from the environment: the host's keeper (RUDDER_AGENT), or a model for a keeper of one's own.
 
     ``model`` overrides RUDDER_AGENT_MODEL, and is run by a keeper of one's own where the host's runs another.
-    Without either it is the one that comes with the package.
+    Without either it is the one that comes with the package. What a keeper of one's own may take is as
+    RUDDER_AGENT_CONTEXT and RUDDER_AGENT_THREADS say. Raises ConfigError.
     """
     of_host = os.environ.get(ENV_MODEL, "")
     address = os.environ.get(ENV_ADDRESS, "") if model in (None, of_host) else ""
-    return WorkerSettings(of_host if model is None else model, address=address)
+    return WorkerSettings(of_host if model is None else model, Room.here(), address=address)

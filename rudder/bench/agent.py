@@ -166,7 +166,7 @@ def decider(model: str) -> Decider:
         return EndpointDecider(model, _ANSWER_SECONDS)
     from rudder.agent.worker.local import LlamaDecider
 
-    return LlamaDecider(model, settings.context)
+    return LlamaDecider(model, settings.room.context)
 
 
 def held_out(settings: AgentSettings) -> Iterable[Workload]:

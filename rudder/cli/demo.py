@@ -53,6 +53,12 @@ def demo(
     agent_model: Annotated[
         Optional[str], typer.Option(help="The agent's GGUF file, or the address of a model server.")
     ] = _DEFAULTS.agent_model,
+    agent_context: Annotated[
+        Optional[int], typer.Option(help="Tokens that the agent's model gets room for (4096).")
+    ] = _DEFAULTS.agent_context,
+    agent_threads: Annotated[
+        Optional[int], typer.Option(help="Cores that the agent's model may compute on (1).")
+    ] = _DEFAULTS.agent_threads,
     share_memory: Annotated[
         bool, typer.Option("--share-memory", help="Let trainers of a host trade memory of their buffers.")
     ] = _DEFAULTS.share_memory,
@@ -101,6 +107,8 @@ def demo(
         policy=policy,
         controller=controller,
         agent_model=agent_model,
+        agent_context=agent_context,
+        agent_threads=agent_threads,
         share_memory=share_memory,
         transport=transport,
         window=window,

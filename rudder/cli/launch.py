@@ -61,6 +61,12 @@ def launch(
     agent_model: Annotated[
         Optional[str], typer.Option(help="The agent's GGUF file, or the address of a model server.")
     ] = None,
+    agent_context: Annotated[
+        Optional[int], typer.Option(help="Tokens that the agent's model gets room for (4096).")
+    ] = None,
+    agent_threads: Annotated[
+        Optional[int], typer.Option(help="Cores that the agent's model may compute on (1).")
+    ] = None,
     share_memory: Annotated[
         bool, typer.Option("--share-memory", help="Let trainers of a host trade memory of their buffers.")
     ] = False,
@@ -88,6 +94,8 @@ def launch(
         feature_threads=feature_threads,
         controller=controller or "",
         agent_model=agent_model or "",
+        agent_context=agent_context,
+        agent_threads=agent_threads,
         share_memory=share_memory,
         env=_parse_env(env or []),
         out=out,

@@ -97,6 +97,8 @@ def run(
         record=str(settings.record) if with_rudder and settings.record else None,
         controller=controller_of(settings)[0] if with_rudder else "",
         agent_model=settings.agent_model or "" if with_rudder else "",
+        agent_context=settings.agent_context if with_rudder else None,
+        agent_threads=settings.agent_threads if with_rudder else None,
         share_memory=settings.share_memory and with_rudder,
     )
     with (folder / f"{variant}.log").open("w", encoding="utf-8") as log:

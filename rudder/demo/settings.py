@@ -40,6 +40,9 @@ class DemoSettings:
     controller: str | None = None
     #: The agent's GGUF file, or the address of a model server; None: the model that comes with the package.
     agent_model: str | None = None
+    #: Tokens and cores of the agent's model; None: as the environment says, else 4096 and 1.
+    agent_context: int | None = None
+    agent_threads: int | None = None
     #: Let the trainers of a host trade memory of their buffers.
     share_memory: bool = False
     #: "shm", "ucx", "kvstore", or several with commas; None: measured.

@@ -71,6 +71,8 @@ class Job:
     controller: str = ""  # of scripts that name none; "": the default one
     # GGUF file or address, a classifier's labelled decisions; "": the model that comes with the package
     agent_model: str = ""
+    agent_context: int | None = None  # tokens; None: as the environment says
+    agent_threads: int | None = None  # the same
     share_memory: bool = False  # between the buffers of a host's trainers
 
     def check(self, hosts: int) -> None:

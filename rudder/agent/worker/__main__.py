@@ -35,7 +35,7 @@ def open_decider(settings: WorkerSettings) -> Decider:
         raise AgentError(
             f"llama-cpp-python cannot be used ({error}): pip install 'rudder-gnn[agent]'"
         ) from error
-    return LlamaDecider(settings.source, settings.context, settings.threads)
+    return LlamaDecider(settings.source, settings.room.context, settings.room.threads)
 
 
 def reply(decider: Decider, ask: Ask) -> Message:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from rudder.errors import ConfigError
@@ -13,6 +13,8 @@ from rudder.errors import ConfigError
 #: Prompt and answer together, in tokens, that a model gets room for: the system text is some 1,000 of them.
 #: Memory grows with it, and a context of a hundred thousand hangs the machine for a minute.
 CONTEXT = 4096
+#: Room for runs that name none; `rudder launch --agent-context` and `--agent-threads` set them.
+ENV_CONTEXT, ENV_THREADS = "RUDDER_AGENT_CONTEXT", "RUDDER_AGENT_THREADS"
 #: The model that comes with the package.
 PILOT = Path(__file__).parents[1] / "pilot.gguf"
 # What stands before the host in an address.
@@ -40,14 +42,38 @@ def absolute_model(model: str) -> str:
 
 
 @dataclass(frozen=True)
+class Room:
+    """What a model may take. Raises ConfigError for values that cannot work."""
+
+    #: Tokens of prompt and answer together.
+    context: int = CONTEXT
+    #: More than one only on cores that nothing else uses: two on busy cores took three seconds a decision.
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Check."""
+        _check(("context", self.context, 256, 131072), ("threads", self.threads, 1, 256))
+
+    @classmethod
+    def here(cls, context: int | None = None, threads: int | None = None) -> Room:
+        """What is named, else what the environment says. Raises ConfigError."""
+        return cls(
+            _from_env(ENV_CONTEXT, CONTEXT) if context is None else context,
+            _from_env(ENV_THREADS, 1) if threads is None else threads,
+        )
+
+    def env(self) -> dict[str, str]:
+        """For a process in which `here` gives the same."""
+        return {ENV_CONTEXT: str(self.context), ENV_THREADS: str(self.threads)}
+
+
+@dataclass(frozen=True)
 class WorkerSettings:
     """Which model, and what it may take. Raises ConfigError for values that cannot work."""
 
     #: Path of a GGUF file, or the address of a server (docs/agent.md); "": the pilot, see `source`.
     model: str = ""
-    context: int = CONTEXT
-    #: More than one only on cores that nothing else uses: two on busy cores took three seconds a decision.
-    threads: int = 1
+    room: Room = field(default_factory=Room)
     #: Added to the trainer's niceness. At 19 a busy machine leaves the worker nothing.
     nice: int = 5
     #: Seconds until a model that has not loaded and decided once is given up.
@@ -58,14 +84,7 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         """Check."""
         check_model(self.model)
-        for name, value, least, most in (
-            ("context", self.context, 256, 131072),
-            ("threads", self.threads, 1, 256),
-            ("nice", self.nice, 0, 19),
-            ("load_seconds", self.load_seconds, 0.1, 3600),
-        ):
-            if not least <= value <= most:
-                raise ConfigError(f"an agent with {name} {value}: it must be {least} to {most}")
+        _check(("nice", self.nice, 0, 19), ("load_seconds", self.load_seconds, 0.1, 3600))
 
     @property
     def source(self) -> str:
@@ -88,4 +107,18 @@ class WorkerSettings:
         unknown = set(values) - {item.name for item in fields(cls)}
         if unknown:
             raise ConfigError(f"an agent has no setting {', '.join(sorted(unknown))}")
-        return cls(**values)
+        return cls(**{**values, "room": Room(**values.get("room", {}))})
+
+
+def _check(*values: tuple[str, float, float, float]) -> None:
+    for name, value, least, most in values:
+        if not least <= value <= most:
+            raise ConfigError(f"an agent with {name} {value}: it must be {least} to {most}")
+
+
+def _from_env(name: str, otherwise: int) -> int:
+    text = os.environ.get(name, "")
+    try:
+        return int(text) if text else otherwise
+    except ValueError:
+        raise ConfigError(f"{name}={text}: it must be a whole number") from None

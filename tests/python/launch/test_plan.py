@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from rudder import ucx
+from rudder.agent.worker.settings import Room
 from rudder.errors import ConfigError, FormatError, LaunchError
 from rudder.launch import features as features_module
 from rudder.launch import ports
@@ -167,7 +168,7 @@ def test_trainers_and_servers_know_the_run():
 
 
 def test_an_agent_per_host_which_its_trainers_find():
-    processes = _plan(controller="agent", agent_model="/m.gguf", trainers=2, env={"A": "1"})
+    processes = _plan(controller="agent", agent_model="/m.gguf", agent_threads=2, trainers=2, env={"A": "1"})
     agents = [process for process in processes if process.role == "agent"]
     assert [process.name for process in agents] == ["host0 agent", "host1 agent"]
     for agent in agents:
@@ -176,12 +177,14 @@ def test_an_agent_per_host_which_its_trainers_find():
         assert script.endswith("keeper.py")
         assert json.loads(settings)["address"] == address
         assert json.loads(settings)["model"] == "/m.gguf"
+        assert json.loads(settings)["room"] == {"context": 4096, "threads": 2}
         assert agent.env["A"] == "1"
         trainers = [
             process.env for process in processes if (process.role, process.host) == ("trainer", agent.host)
         ]
         assert [env["RUDDER_AGENT"] for env in trainers] == [address] * 2
         assert {env["RUDDER_AGENT_MODEL"] for env in trainers} == {"/m.gguf"}
+        assert {env["RUDDER_AGENT_THREADS"] for env in trainers} == {"2"}
         assert {env["RUDDER_CONTROLLER"] for env in trainers} == {"agent"}
     assert all("RUDDER_AGENT" not in process.env for process in processes if process.role == "server")
 
@@ -209,3 +212,17 @@ def test_the_agent_s_model_may_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("RUDDER_AGENT_MODEL", "/n.gguf")
     assert planned(job) == Keepers("/n.gguf")
     assert planned(replace(job, agent_model="/m.gguf")) == Keepers("/m.gguf")
+
+
+def test_the_agent_s_room_may_come_from_the_environment_too(monkeypatch):
+    job = Job("s.py", [], "/p.json", controller="agent")
+    monkeypatch.delenv("RUDDER_AGENT_MODEL", raising=False)
+    monkeypatch.setenv("RUDDER_AGENT_CONTEXT", "8192")
+    assert planned(job) == Keepers("", Room(context=8192))
+    named = planned(replace(job, agent_context=2048, agent_threads=3))
+    assert named == Keepers("", Room(2048, 3))
+    monkeypatch.setenv("RUDDER_AGENT_CONTEXT", "much")
+    with pytest.raises(ConfigError, match="RUDDER_AGENT_CONTEXT=much"):
+        planned(job)
+    with pytest.raises(ConfigError, match="threads 0"):
+        planned(replace(job, agent_context=2048, agent_threads=0))
