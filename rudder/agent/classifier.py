@@ -92,7 +92,8 @@ def _fitted(
 
         model = _model(kind)
     except ImportError as error:
-        raise ConfigError(f"classifier {kind} needs {error.name}: pip install 'rudder-gnn[pilot]'") from None
+        how = "xgboost" if error.name == "xgboost" else "'rudder-gnn[pilot]'"
+        raise ConfigError(f"classifier {kind} needs {error.name}: pip install {how}") from None
     # Signals go from units to hundreds: their logarithm, with its sign, lets the linear ones see both.
     flat = FunctionTransformer(_flattened)
     whole = make_pipeline(flat, StandardScaler(), model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,17 @@ from rudder.plan import Plan
 INTERVAL = IntervalMetrics("t", 0, 0, 10, Plan(), 100, seconds_wall=2.0, rows_requested=100, capacity_rows=50)
 DEFAULT = Plan()
 SPACE = Space(priors=("vip", "degree", "none"))
-SHIPPABLE = [kind for kind in KINDS if kind != "xgboost" or importlib.util.find_spec("xgboost")]
+#: Each kind, where what it learns with is installed.
+EACH_KIND = [
+    pytest.param(
+        kind,
+        marks=pytest.mark.skipif(
+            kind == "xgboost" and importlib.util.find_spec("xgboost") is None,
+            reason="xgboost is not installed",
+        ),
+    )
+    for kind in KINDS
+]
 
 
 def evidence(best: str, gain: float, space: Space = SPACE, plan: Plan = DEFAULT) -> Evidence:
@@ -40,7 +51,7 @@ def lessons(space: Space = SPACE) -> list[Example]:
     return made
 
 
-@pytest.mark.parametrize("kind", SHIPPABLE)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_it_names_what_it_learned(kind: str) -> None:
     controller = ClassifierController(kind, lessons() * 3)
     right = 0
@@ -58,9 +69,10 @@ def test_it_takes_only_what_is_there() -> None:
         assert narrow.allows(deepest, answer)
 
 
-def test_it_says_yes_and_no_in_the_papers_mode() -> None:
+@pytest.mark.parametrize("kind", EACH_KIND)
+def test_it_says_yes_and_no_in_the_papers_mode(kind: str) -> None:
     space = Space(scores=True)
-    controller = ClassifierController("logistic", lessons(space))
+    controller = ClassifierController(kind, lessons(space) * 3)
     assert controller.decide(evidence("y", 0.12, space)).replace
     assert not controller.decide(evidence("n", 0.12, space)).replace
 
@@ -83,3 +95,9 @@ def test_an_unknown_kind_or_no_example_is_refused() -> None:
         ClassifierController("oracle", lessons())
     with pytest.raises(ConfigError, match="no example"):
         ClassifierController("forest", [])
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(ConfigError, match="needs xgboost: pip install xgboost"):
+        ClassifierController("xgboost", lessons())
