@@ -265,7 +265,9 @@ def test_a_controller_of_a_name_stays_in_the_space_and_an_object_need_not(
         assert table.plan == far
 
 
-@pytest.mark.parametrize("controller", ["rule", "shadow", "classifier:logistic"])
+@pytest.mark.parametrize(
+    "controller", ["rule", "shadow", *(f"classifier:{kind}" for kind in ("logistic", "forest", "mlp", "svm"))]
+)
 def test_the_papers_mode_is_steered_by_yes_and_no_alone(controller: str) -> None:
     if controller.startswith("classifier"):
         pytest.importorskip("sklearn")

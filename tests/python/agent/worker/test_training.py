@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from rudder import ArraySource, Evidence, IntervalMetrics, Options, Plan, Prefetcher
+from rudder import ArraySource, Evidence, IntervalMetrics, Options, Plan, PolicySettings, Prefetcher
 from rudder.agent.controller import Report
 from rudder.agent.llm import AgentController
 from rudder.agent.space import Space
@@ -47,6 +47,9 @@ class Faulty:
     ) -> None:
         self.agent, self.fault, self.silent, self.interval = agent, fault, silent, 0
 
+    def space(self, evidence: Evidence) -> Space:
+        return SPACE
+
     def lead(self, metrics: IntervalMetrics) -> int:
         return 1
 
@@ -55,14 +58,14 @@ class Faulty:
         # A worker that hangs is killed at twice the deadline, which follows from this.
         long = self.fault is None or self.interval < 3
         metrics = replace(evidence.metrics, seconds_wall=60.0 if long else 1.0)
-        self.agent.ask(replace(evidence, metrics=metrics, space=SPACE))
+        self.agent.ask(replace(evidence, metrics=metrics, space=self.space(evidence)))
         if self.fault is not None and self.interval == 3:
             self.fault()
 
     def decide(self, evidence: Evidence) -> Plan:
         if not self.silent or self.interval < 3:
             until(self.agent, lambda: not self.agent.waiting)
-        return self.agent.decide(replace(evidence, space=SPACE))
+        return self.agent.decide(replace(evidence, space=self.space(evidence)))
 
     def report(self) -> Report:
         return self.agent.report()
@@ -71,16 +74,31 @@ class Faulty:
         self.agent.close()
 
 
+class InPapersMode(Faulty):
+    """No fault; keeps what it answers."""
+
+    def __init__(self, agent: AgentController) -> None:
+        super().__init__(agent)
+        self.answers: list[Plan] = []
+
+    def space(self, evidence: Evidence) -> Space:
+        return evidence.space
+
+    def decide(self, evidence: Evidence) -> Plan:
+        self.answers.append(super().decide(evidence))
+        return self.answers[-1]
+
+
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the agent has said."""
     return [text for text in map(logging.LogRecord.getMessage, caplog.records) if text.startswith("agent:")]
 
 
-def train(controller: Any, minibatches: int = 40) -> Plan:
+def train(controller: Any, minibatches: int = 40, **more: Any) -> Plan:
     """A run whose every row is compared."""
     rows = np.arange(40_000, dtype=np.float32).reshape(10_000, 4)
     rng = np.random.default_rng(0)
-    options = Options(controller=controller, plan=Plan(interval=4), prior="none")
+    options = Options(controller=controller, plan=Plan(interval=4), prior="none", **more)
     with Prefetcher(ArraySource(rows, [0, 5000, 10_000]), options) as table:
         for ids in table.iterate([rng.integers(0, 10_000, 200) for _ in range(minibatches)]):
             assert (table[ids] == rows[ids]).all()
@@ -194,3 +212,15 @@ def test_training_is_steered(model: Path) -> None:
     assert agent.counts.valid >= 2
     assert agent.counts.changed > 0
     assert agent.counts.invalid == 0
+
+
+@pytest.mark.parametrize("source", ["the pilot", "random weights"])
+def test_in_the_papers_mode_a_model_says_yes_or_no_and_nothing_else(source: str, model: Path) -> None:
+    agent = AgentController(WorkerSettings("" if source == "the pilot" else str(model)))
+    until(agent, lambda: agent.state == "ready")
+    controller = InPapersMode(agent)
+    settings = PolicySettings(period=0, alpha=0.1)
+    train(controller, 61, policy="score", policy_settings=settings, capacity=1000)
+    assert agent.counts.asked == agent.counts.valid == 15
+    for answer in controller.answers:
+        assert answer.but(replace=True, fraction=100) == Plan(interval=4, prior="none")
