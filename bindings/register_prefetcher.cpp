@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "open_ones.h"
 #include "register.h"
 
 namespace py = pybind11;
@@ -45,7 +46,7 @@ class Held {
   Held(const rudder::PrefetcherConfig& config, py::object local_rows)
       : local_rows_(std::move(local_rows)), core_(std::make_unique<rudder::Prefetcher>(config)) {}
   ~Held() {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     core_.reset();
   }
   rudder::Prefetcher& operator*() { return *core_; }

@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "arrays.h"
+#include "open_ones.h"
 #include "register.h"
 #include "transport/callback.h"
 #include "transport/loopback.h"
@@ -43,6 +44,7 @@ rudder::Callback::Pull pull_through(py::function function) {
 }  // namespace
 
 void register_transports(py::module_& m) {
+  close_at_exit();
   using rudder::Transport;
   py::class_<Transport, std::shared_ptr<Transport>>(m, "Transport")
       .def_property_readonly("name", &Transport::name)
@@ -81,14 +83,8 @@ void register_transports(py::module_& m) {
 
   py::class_<rudder::Callback, Transport, std::shared_ptr<rudder::Callback>>(m, "CallbackTransport")
       .def(py::init([](std::string name, py::function pull) {
-             // The last owner may let go with the GIL held, while a pull that is running needs it.
-             return std::shared_ptr<rudder::Callback>(
-                 new rudder::Callback(std::move(name), pull_through(std::move(pull))),
-                 [](rudder::Callback* transport) {
-                   if (PyGILState_Check() == 0) return delete transport;
-                   const py::gil_scoped_release release;
-                   delete transport;
-                 });
+             return open_ones().remember(without_gil_at_the_end(
+                 std::make_unique<rudder::Callback>(std::move(name), pull_through(std::move(pull)))));
            }),
            py::arg("name"), py::arg("pull"));
 }

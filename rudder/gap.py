@@ -208,7 +208,16 @@ class _Worker:
             self._changed.wait_for(lambda: self._over or self._done >= number, seconds)
 
     def close(self) -> None:
-        """End the thread, after the interval that it computes."""
+        """End the thread, after the interval that it computes, which is waited for a bounded time.
+
+        The interpreter must not end while it computes: a thread that comes back from C++ after that ends
+        the process.
+        """
+        self._end()
+        if self._thread is not None:
+            self._thread.join(_LAST_WAIT)
+
+    def _end(self) -> None:
         with self._changed:
             self._over = True
             self._queue.clear()
@@ -228,7 +237,7 @@ class _Worker:
                     self._changed.notify_all()
         except Exception:
             _log.exception("the distance to MIN is no longer measured")
-            self.close()
+            self._end()
 
     def _measure(self, interval: _Interval) -> None:
         self._history.lower(interval.halvings)

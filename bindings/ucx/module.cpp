@@ -2,14 +2,11 @@
 // where UCX is absent. Its Python face is described in rudder/_ucx.pyi.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstdint>
 #include <cstring>
-#include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -17,6 +14,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "open_ones.h"
 #include "register.h"
 #include "transport/ucx/client.h"
 #include "transport/ucx/server.h"
@@ -44,51 +42,6 @@ rudder::wire::Token token_of(const std::string& bytes) {
                                                         " bytes, not " + std::to_string(bytes.size()));
   std::memcpy(token.data(), bytes.data(), token.size());
   return token;
-}
-
-// Its end waits for threads, one of which may be about to take the GIL.
-template <class T>
-std::shared_ptr<T> without_gil_at_the_end(std::unique_ptr<T> object) {
-  return {object.release(), [process = getpid()](T* last) {
-            if (getpid() != process) return;  // a forked child, where the threads are not
-            if (PyGILState_Check() == 0) return delete last;
-            const py::gil_scoped_release release;
-            delete last;
-          }};
-}
-
-// What is open when the interpreter ends is closed first: UCX's own end must not meet a thread that still
-// calls it. Not in a forked child, where the threads are not.
-class OpenOnes {
- public:
-  template <class T>
-  std::shared_ptr<T> remember(std::shared_ptr<T> object) {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(closers_, [](const auto& closer) { return closer.first.expired(); });
-    closers_.emplace_back(object, [raw = object.get()] { raw->close(); });
-    return object;
-  }
-  void close_all() {
-    if (getpid() != process_) return;
-    const py::gil_scoped_release release;
-    std::vector<std::pair<std::weak_ptr<void>, std::function<void()>>> closers;
-    {
-      const std::lock_guard lock(mutex_);
-      closers.swap(closers_);
-    }
-    for (const auto& [object, close] : closers)
-      if (const auto alive = object.lock()) close();
-  }
-
- private:
-  const pid_t process_ = getpid();
-  std::mutex mutex_;
-  std::vector<std::pair<std::weak_ptr<void>, std::function<void()>>> closers_;
-};
-
-OpenOnes& open_ones() {
-  static auto& ones = *new OpenOnes;  // outlives every object
-  return ones;
 }
 
 void register_server(py::module_& m) {
@@ -261,6 +214,5 @@ PYBIND11_MODULE(_ucx, m) {
   m.def("library_version", &rudder::ucx::library_version);
   register_server(m);
   register_transport(m);
-  open_ones();
-  py::module_::import("atexit").attr("register")(py::cpp_function([] { open_ones().close_all(); }));
+  close_at_exit();
 }

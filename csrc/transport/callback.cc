@@ -107,6 +107,9 @@ void Callback::work(const std::shared_ptr<State>& state) {
       job->sink->complete(
           {job->ticket, why.empty() ? CompletionStatus::kDone : CompletionStatus::kFailed, std::move(why)});
   }
+  lock.unlock();
+  state->pull = nullptr;  // here, while close() waits: what the function holds may end with its program
+  lock.lock();
   state->exited = true;
   state->changed.notify_all();
 }
