@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from rudder.options import Options
 from rudder.plan import Plan
 from rudder.policies import SCORE, STATIC_FREQUENCY
 from rudder.prior import Priors
+from rudder.shadow.latency import first_row_seconds
 from rudder.shadowing import LiveShadow
 from rudder.shares import open_shares
 from rudder.source import FeatureSource, Ids
@@ -25,6 +27,7 @@ from rudder.steering import Notes, Steering
 
 if TYPE_CHECKING:
     from rudder._core import Prefetcher as Core
+    from rudder._core import Transport
     from rudder.recorder import Recorder
 
 
@@ -75,6 +78,17 @@ class Planner:
         self._steering.plan = begins
         self._core: Core | None = None
         self._recorder: Recorder | None = None
+
+    def measure(self, routes: Sequence[Sequence[Transport]], table: int) -> None:
+        """Ask each peer for a row, where other plans are modelled: how far away are they?"""
+        if self._shadow is None:
+            return
+        source = self._source
+        seconds = first_row_seconds(
+            routes, table=table, part_starts=source.part_starts, row_bytes=source.row_bytes
+        )
+        if seconds is not None:
+            self._shadow.measured(seconds)
 
     def steer(self, core: Core, recorder: Recorder | None, notes: Notes) -> None:
         """Steer this core from now on, which was opened with the first plan and the whole memory."""

@@ -73,13 +73,14 @@ class Prefetcher:
         most: dict[str, Any] = {"most_rows": self._planner.most_rows} if options.share_memory else {}
         record = folder_from(options.record, ENV_RECORD)
         table = next(_tables)
+        routes = source.routes(table)
         self._core = _core.Prefetcher(
             table=table,
             row_bytes=source.row_bytes,
             part_starts=starts,
             local_part=source.local_part,
             local_rows=source.local_rows,
-            routes=source.routes(table),
+            routes=routes,
             # All of the memory, so that a later plan may give the window's share to the buffer.
             capacity_rows=self._planner.memory_rows,
             window_rows=self._planner.window_rows,
@@ -129,6 +130,7 @@ class Prefetcher:
             callback=options.on_metrics,
             gap=self._gap,
         )
+        self._planner.measure(routes, table)
         self._planner.steer(self._core, self._recorder, self._meter)
         self._verifier = (
             Verifier(source, self._meter, raises=options.verify != "count") if options.verify else None

@@ -71,6 +71,11 @@ class LiveShadow:
         """Has nothing gone wrong?"""
         return self._shadow is not None
 
+    def measured(self, latency: float) -> None:
+        """What a fetch takes beside its bytes, in seconds. Before the first minibatch."""
+        if self._shadow is not None:
+            self._shadow.latency = latency
+
     def submitted(self, ids: Ids, block_bytes: int, sampling_seconds: float) -> None:
         """A minibatch entered the window."""
         if self._shadow is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,6 @@ class AgentSettings:
     #: Of a job that the model would steer: milliseconds of a step, minibatches of an interval.
     step_ms: float = 100.0
     interval: int = 32
-    #: Does the shadow know the latency of a fetch? A live one takes it for 0.1 ms.
-    known_latency: bool = False
     #: Recorded accesses in the place of generated ones: their second halves.
     traces: Traces | None = None
 
@@ -109,8 +107,7 @@ def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: Non
 
 def _played(load: Workload, players: dict[str, Make], settings: AgentSettings) -> list[Outcome]:
     """Everybody on one workload, the oracle last."""
-    terms = replace(LIVE, latency=None) if settings.known_latency else LIVE
-    play = partial(drive, load, plan=Plan(interval=settings.interval, prior=load.priors[0]), terms=terms)
+    play = partial(drive, load, plan=Plan(interval=settings.interval, prior=load.priors[0]), terms=LIVE)
     found = {
         name: play(make, shadow=name != DEFAULT, guarded=settings.guard) for name, make in players.items()
     }

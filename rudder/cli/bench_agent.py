@@ -41,10 +41,6 @@ def agent(
     each: Annotated[int, typer.Option(help="Workloads of each kind.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the workloads.")] = 1,
     guard: Annotated[bool, typer.Option(help="Behind every controller, as in a live run.")] = True,
-    known_latency: Annotated[
-        bool,
-        typer.Option("--known-latency", help="Tell the shadow each job's latency; live it assumes 0.1 ms."),
-    ] = False,
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's mode: policy score, yes or no to replacement.")
     ] = False,
@@ -77,7 +73,6 @@ def agent(
         guard=guard,
         step_ms=step_ms,
         interval=interval,
-        known_latency=known_latency,
         traces=Traces.named(traces, link),
     )
     if paper:

@@ -25,6 +25,7 @@ from rudder.rollout.recorded import Traces
 from rudder.rollout.simulator import Simulator
 from rudder.rollout.terms import LIVE, PRIORS, Terms
 from rudder.rollout.workload import Workload
+from rudder.shadow.latency import ASSUMED_S
 
 # Costs drawn for a trace that tells of none, each in every kind.
 _DRAWS = 2
@@ -113,11 +114,11 @@ def _start(chance: random.Random, known: tuple[str, ...]) -> tuple[Plan, Plan, t
 
 
 def _terms(chance: random.Random, priors: tuple[str, ...]) -> Terms:
-    """Those of a live run in half of the workloads, with a latency that the shadow knows or not."""
+    """Those of a live run in half of the workloads, with a latency that was measured or has to be assumed."""
     as_live, known = chance.random() < 0.5, chance.random() < 0.3
     if not as_live:
         return Terms(priors=priors)
-    return replace(LIVE, priors=priors, latency=None if known else LIVE.latency)
+    return replace(LIVE, priors=priors, latency=None if known else ASSUMED_S)
 
 
 def _as_live(evidence: Evidence, chance: random.Random, blind: bool) -> Evidence:

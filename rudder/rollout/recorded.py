@@ -32,15 +32,15 @@ from rudder.replay import read
 from rudder.replay.load import Case, Live, find_traces, load_case
 from rudder.rollout.generate import costed
 from rudder.rollout.simulator import Simulator
-from rudder.rollout.terms import LIVE
 from rudder.rollout.workload import Workload
+from rudder.shadow.latency import ASSUMED_S
 
 #: What may drift in costs that are drawn; what the accesses do is recorded.
 KINDS = ("steady", "bandwidth", "memory")
 #: The kind of a workload whose costs are recorded, too.
 RECORDED = "recorded"
 #: Seconds of a fetch beside its bytes.
-LATENCY_S = LIVE.latency or 0.0
+LATENCY_S = ASSUMED_S
 #: Of a minibatch's blocks: ids and a few edges of each remote row.
 BLOCK_BYTES_A_ROW = 64.0
 #: Seconds that computing a prior takes, in steps.

@@ -22,7 +22,7 @@ class Terms:
     counts_in_force: bool = False
     #: What the shadow may take of the run's time; None: what it takes is not counted.
     shadow_share: float | None = None
-    #: Seconds that the shadow takes a fetch's latency for, which live nobody measures. None: it knows.
+    #: Seconds that the shadow takes a fetch's latency for. None: as it was measured when the run began.
     latency: float | None = None
 
 
@@ -31,5 +31,4 @@ LIVE = Terms(
     rebuilds=("frequency",),
     counts_in_force=True,
     shadow_share=Options(capacity=1).shadow_share,
-    latency=1e-4,
 )

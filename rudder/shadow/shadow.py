@@ -6,8 +6,8 @@ that had the default plan from the beginning, within the same share of memory. A
 the first one's state at the interval's begin.
 
 **Costs** are of the interval itself: its mean computing time, each minibatch's sampling time, the bandwidth
-at which the model fetches as long as the run did. The latency is given, since busy time alone cannot tell it
-from bandwidth.
+at which the model fetches as long as the run did. The latency is given (`rudder.shadow.latency`), since busy
+time alone cannot tell it from bandwidth.
 
 **Not known here**: what "vip" computed anew would be. Its stand-in is what was counted lately, which ranks
 rows about as a fresh VIP does; and of a computation's time, only the share that falls on an interval if it
@@ -30,6 +30,7 @@ from rudder.plan import Plan
 from rudder.policies import LOOKAHEAD, PolicySettings
 from rudder.shadow.feed import Feed
 from rudder.shadow.fit import row_seconds
+from rudder.shadow.latency import ASSUMED_S
 from rudder.shadow.sample import Counts, Numbers
 from rudder.shadow.trial import Memory, Trial
 from rudder.source import Ids
@@ -64,7 +65,7 @@ class Shadow:
         *,
         default: Plan | None = None,
         local: tuple[int, int] = (0, 0),
-        latency: float = 1e-4,
+        latency: float = ASSUMED_S,
         policy: str = LOOKAHEAD,
         rebuild_seconds: float = 0.0,
         settings: PolicySettings | None = None,

@@ -8,26 +8,29 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from rudder import ArraySource, Options, Plan, Prefetcher
-from rudder._core import LoopbackTransport
+from rudder._core import Transport
+from rudder.source import Bytes, Ids, pull_routes
 
 ROWS, LOCAL, CAPACITY, INTERVAL = 6000, 1000, 800, 16
-# Of a fetch: what a trainer waits for that fetches in every minibatch.
-LINK_S = 0.02
+# Of a row on the link: what a trainer waits for that fetches in every minibatch.
+ROW_S = 0.0002
 
 
 class Slow(ArraySource):
-    """Rows of other partitions take a while to come."""
+    """Rows of other partitions come one after another, over a slow link."""
 
-    def routes(self, table: int) -> Sequence[Sequence[LoopbackTransport]]:
-        transport = LoopbackTransport()
-        transport.expose(1, table, self.bytes[LOCAL:])
-        transport.inject(delay_s=LINK_S)
-        return [[], [transport]]
+    def pull(self, ids: Ids) -> Bytes:
+        time.sleep(ROW_S * len(ids))
+        return super().pull(ids)
+
+    def routes(self, table: int) -> Sequence[Sequence[Transport]]:
+        return pull_routes(self, table)
 
 
 def minibatches(rank: int, working_set: int) -> Iterator[np.ndarray]:

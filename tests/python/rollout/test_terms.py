@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import replace
-
 import pytest
 
 from rudder.plan import Plan
@@ -13,7 +10,6 @@ from rudder.rollout.paid_shadow import PaidShadow
 from rudder.rollout.simulator import Simulator
 from rudder.rollout.terms import LIVE, Terms
 from rudder.rollout.workload import Workload
-from rudder.shadow import Shadow
 
 COUNTED = Plan(prior="frequency", half_life=128, window=0, depth=1)
 
@@ -21,10 +17,6 @@ COUNTED = Plan(prior="frequency", half_life=128, window=0, depth=1)
 @pytest.fixture(scope="module")
 def memory() -> Workload:
     return workload("memory", 1)
-
-
-def test_a_live_shadow_assumes_this_latency() -> None:
-    assert inspect.signature(Shadow).parameters["latency"].default == LIVE.latency
 
 
 def test_vip_is_not_computed_anew_in_a_live_run(memory: Workload) -> None:
@@ -55,8 +47,7 @@ def test_a_live_run_counts_accesses_only_while_that_is_its_prior(memory: Workloa
 
 def test_looking_is_paid_for_and_waits_until_it_can_be() -> None:
     large = workload("bandwidth", 1000, held_out=True)
-    terms = replace(LIVE, latency=None)
-    free, live = Simulator(large), Simulator(large, terms=terms)
+    free, live = Simulator(large), Simulator(large, terms=LIVE)
     looked = []
     while not live.done:
         free.step(Plan())
