@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rudder.agent.examples import Example
+from rudder.agent.prompt import evidence_line
 from rudder.agent.space import Space
 from rudder.decisions import find_logs, read_decisions
 from rudder.pilot.drill import MARGIN, answer_of
@@ -48,4 +49,4 @@ def _labelled(now: dict[str, Any], after: dict[str, Any], source: str) -> Exampl
         best = ("y" if plan.replace else "n") if scores else "="
     answer = plan.but(replace=best == "y") if scores else answer_of(space, plan, promised)
     gain = max(0, -promised.get(best, 0)) / 1000
-    return Example(now["prompt"], str(answer), best, gain, source=source)
+    return Example(evidence_line(now["prompt"]), str(answer), best, gain, source=source)

@@ -27,9 +27,10 @@ def line(interval: int, times: dict[str, float], before: Plan = PLAN, after: Pla
         "controller": "default",
         "interval": interval,
         "minibatches": 32,
+        "lead": 0,
         "milliseconds": 10.0,
         "signals": {},
-        "prompt": f"{before} | {NUMBERS}",
+        "prompt": f"interval 3: 12 ms a step\n{before} | {NUMBERS}",
         "counterfactuals": times,
         "default_ms": None,
         "live_ms": None,
@@ -62,6 +63,7 @@ def test_the_next_interval_says_what_would_have_been_best(tmp_path: Path) -> Non
     )
     first, second = collect([run])
     assert Plan.parse(first.answer) == PLAN.but(depth=3, window=3)
+    assert first.line == f"{PLAN} | {NUMBERS}"
     assert (first.best, first.gain) == ("d+", pytest.approx(0.1))
     assert (second.best, Plan.parse(second.answer)) == ("=", PLAN)
 
