@@ -75,9 +75,10 @@ class PrefetchLoader:
             epochs=epochs,
             abandon=abandon,
         )
-        # The thread keeps the queue alive, not this object: a loader that nobody holds any more stops.
+        # The thread keeps the lookahead alive, not this object: a loader that nobody holds any more stops.
+        # At exit its thread is waited for, which may still be on its way out of the core.
         weakref.finalize(self, self._lookahead.stop).atexit = False
-        lifetime.register_loader(self)
+        lifetime.register_loader(self._lookahead)
 
     def __iter__(self) -> Iterator[Any]:
         """Begin the next epoch."""

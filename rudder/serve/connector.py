@@ -10,7 +10,6 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rudder import lifetime, ucx
@@ -56,9 +55,7 @@ class Connector:
         ucx.tell_if_open(self.transport.why_open)
         self._lock = threading.Lock()
         self._peers: dict[int, _Peer] = {}
-        self._losses = threading.Thread(
-            target=_tell, args=(self.transport, self._peers), name="rudder-ucx-losses", daemon=True
-        )
+        self._losses = threading.Thread(target=self._tell, name="rudder-ucx-losses", daemon=True)
         self._losses.start()
         lifetime.register_connection(self)
 
@@ -85,6 +82,12 @@ class Connector:
         self.transport.close()
         self._losses.join(_END_S)
 
+    def _tell(self) -> None:
+        """Have each peer know of the loss of its connection, until the transport is closed."""
+        while (loss := self.transport.next_loss()) is not None:
+            part, session, why = loss
+            self._peers[part].lost(session, why)
+
 
 def _devices_of(servers: Places, own: int) -> str:
     """The devices of the interface on which this host's own server listens.
@@ -102,13 +105,6 @@ def _devices_of(servers: Places, own: int) -> str:
                 )
                 return ""
             time.sleep(_START_TICK_S)
-
-
-def _tell(transport: UcxTransport, peers: Mapping[int, _Peer]) -> None:
-    """Have each peer know of the loss of its connection, until the transport is closed."""
-    while (loss := transport.next_loss()) is not None:
-        part, session, why = loss
-        peers[part].lost(session, why)
 
 
 class _Peer:
