@@ -34,14 +34,13 @@ if TYPE_CHECKING:
 class Planner:
     """Steers one core by plans. One thread steers (the trainer's); reading is thread-safe."""
 
-    def __init__(self, source: FeatureSource, options: Options, capacity_rows: int) -> None:
+    def __init__(self, source: FeatureSource, options: Options, capacity_rows: int, remote_rows: int) -> None:
         """``capacity_rows``: the trainer's own memory, in rows; plans take a share of it, and split that
-        between buffer and window.
+        between buffer and window. ``remote_rows``: all that others own.
         """
         self._source, self._policy = source, options.policy
         self._capacity_rows, self._row_bytes = capacity_rows, source.row_bytes
-        part, starts = source.local_part, source.part_starts
-        self._remote_rows = int(starts[-1] - starts[part + 1] + starts[part] - starts[0])
+        self._remote_rows = remote_rows
         self._device = options.device is not None
         # The paper's yes or no means something to this policy alone; see csrc/policy/score.h.
         self._scores = options.policy == SCORE

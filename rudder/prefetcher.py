@@ -69,7 +69,7 @@ class Prefetcher:
         self.gpu = open_gpu(options.device) if options.device is not None else None
         #: Rows that are on it before they were asked for.
         self.ready_rows = ReadyRows()
-        self._planner = Planner(source, options, self.capacity_rows)
+        self._planner = Planner(source, options, self.capacity_rows, self.remote_rows)
         most: dict[str, Any] = {"most_rows": self._planner.most_rows} if options.share_memory else {}
         record = folder_from(options.record, ENV_RECORD)
         table = next(_tables)

@@ -44,7 +44,7 @@ class Shares:
                 " what it gave when it was there with more; attach one table of a name, and once"
             )
         #: Percent of its own memory that is in force, and that was wanted last; why, in words.
-        self.share = self._below(held)[0]
+        self.share = self._below(held)
         self._wanted, self._why = self.share, ""
         # On the board.
         self._asked = self.share
@@ -99,7 +99,7 @@ class Shares:
         self._asked = wanted
         amounts = [self.rows(share) for share in range(wanted, min(self.share, wanted) - 1, -_STEP)]
         got = self._tried(lambda: self._board.take(amounts))
-        share = min(wanted, self.share) if got is None else self._below(got)[0]
+        share = min(wanted, self.share) if got is None else self._below(got)
         if share != self.share:
             self._need = None  # what it is worth now is another matter
         self._giving = self._giving or share < self.share
@@ -148,10 +148,9 @@ class Shares:
         waits = {rank: each.need.wait_ms for rank, each in self._members.items() if each.live and each.need}
         return bool(waits) and waits.get(self._board.rank) == max(waits.values())
 
-    def _below(self, rows: int) -> tuple[int, int]:
-        """The largest share of at most so many rows, and its rows."""
-        share = max(each for each in range(_LEAST, _MOST + 1, _STEP) if self.rows(each) <= rows)
-        return share, self.rows(share)
+    def _below(self, rows: int) -> int:
+        """The largest share of at most so many rows."""
+        return max(each for each in range(_LEAST, _MOST + 1, _STEP) if self.rows(each) <= rows)
 
     def _tried(self, act: Any) -> Any:
         """What it returns; None where the board cannot be had now, or not any more."""
