@@ -44,6 +44,13 @@ def agent(
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's mode: policy score, yes or no to replacement.")
     ] = False,
+    measured: Annotated[
+        bool, typer.Option("--measured", help="In real time, over shaped links between namespaces (root).")
+    ] = False,
+    at_once: Annotated[
+        int, typer.Option(help="With --measured: workloads beside one another; they mostly sleep.")
+    ] = 1,
+    length: Annotated[int, typer.Option(help="With --measured: minibatches of a workload.")] = 512,
     step_ms: Annotated[float, typer.Option(help="Of the job to steer: is the model fast enough?")] = 100.0,
     interval: Annotated[int, typer.Option(help="Minibatches of an interval.")] = 32,
     json_file: Annotated[
@@ -58,16 +65,19 @@ def agent(
 
     With --traces, the second half of each, at the costs that were recorded; where none were, they are drawn
     and drift as --workloads says (steady, bandwidth, memory).
+
+    With --measured, in real time: trainer and peer are processes, sampling and training sleep as long as the
+    workload says, and rows come over a link that the kernel shapes; the memory does not drift then.
     """
     from rudder.bench import agent_table
     from rudder.bench.agent import CONTROLLERS, AgentSettings, run
-    from rudder.rollout.generate import DRIFTING
+    from rudder.errors import ConfigError
     from rudder.rollout.recorded import Traces
 
     settings = AgentSettings(
         model=model,
         controllers=tuple(controllers.split(",")) if controllers else CONTROLLERS,
-        kinds=DRIFTING if workloads == "drifting" else tuple(workloads.split(",")),
+        kinds=_kinds(workloads, measured),
         each=each,
         seed=seed,
         guard=guard,
@@ -75,6 +85,14 @@ def agent(
         interval=interval,
         traces=Traces.named(traces, link),
     )
+    if paper and measured:
+        raise ConfigError("--paper and --measured exclude one another")
+    if measured:
+        from rudder.bench import measured as real_time
+
+        found = real_time.run(settings, at_once=at_once, length=length, tell=_tell)
+        show([each.as_json() for each in found], [real_time.table(found)], json_file)
+        return
     if paper:
         from rudder.bench import paper as papers_mode
 
@@ -92,6 +110,15 @@ def agent(
         ]
     tables = [agent_table.of_controllers(report), agent_table.of_workloads(report)]
     show(report.as_json(), tables, json_file, notes)
+
+
+def _kinds(workloads: str, measured: bool) -> tuple[str, ...]:
+    from rudder.bench.measured import KINDS
+    from rudder.rollout.generate import DRIFTING
+
+    if workloads != "drifting":
+        return tuple(workloads.split(","))
+    return tuple(kind for kind in DRIFTING if not measured or kind in KINDS)
 
 
 def _tell(words: str) -> None:

@@ -24,6 +24,8 @@ _SUBNET = "10.117.0"
 # the queue holds what arrives within 200 ms and drops the rest, as a switch port would.
 _BURST = "1mbit"
 _LATENCY = "200ms"
+# For slow links a bucket of 1 ms of sending, but of a few packets: a larger one would hold whole minibatches.
+_BURST_S, _LEAST_BURST = 0.001, 6000
 
 Attach = Callable[[int, int], None]
 
@@ -114,8 +116,16 @@ class Network:
         self._in(pid, "ip", "address", "add", f"{address(host)}/24", "dev", INTERFACE)
         self._in(pid, "ip", "link", "set", INTERFACE, "up")
         if self._rate is not None:
-            shape = ("root", "tbf", "rate", self._rate, "burst", _BURST, "latency", _LATENCY)
-            self._in(pid, "tc", "qdisc", "add", "dev", INTERFACE, *shape)
+            self._shape(pid, self._rate, _BURST)
+
+    def slow_down(self, pid: int, bytes_per_second: float) -> None:
+        """From now on the host of process `pid` may send no more than this."""
+        burst = max(_LEAST_BURST, round(bytes_per_second * _BURST_S))
+        self._shape(pid, f"{round(8 * bytes_per_second)}bit", str(burst))
+
+    def _shape(self, pid: int, rate: str, burst: str) -> None:
+        shape = ("root", "tbf", "rate", rate, "burst", burst, "latency", _LATENCY)
+        self._in(pid, "tc", "qdisc", "replace", "dev", INTERFACE, *shape)
 
     def _in(self, pid: int, *command: str) -> None:
         done = subprocess.run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,18 @@ class Workload:
     def __len__(self) -> int:
         """Minibatches."""
         return len(self.offsets) - 1
+
+    def until(self, minibatch: int) -> Workload:
+        """Its minibatches before this one."""
+        end = min(minibatch, len(self))
+        by_minibatch = ("sampling_s", "compute_s", "bandwidth", "latency_s", "memory_rows", "block_bytes")
+        return replace(
+            self,
+            ids=self.ids[: self.offsets[end]],
+            offsets=self.offsets[: end + 1],
+            vip=tuple(each for each in self.vip if each[0] < max(1, end)),
+            **{name: getattr(self, name)[:end] for name in by_minibatch},
+        )
 
     @property
     def kind(self) -> str:
