@@ -20,6 +20,8 @@ Trace = tuple[Ids, Ids]
 
 # What the docstrings promise of the default size of sample.
 PROMISE = 0.05
+# What docs/replay.md says where every id is in the sample: of any interval, and of the whole run.
+WORST, WHOLE = 0.07, 0.005
 TRACES = (
     "arxiv_4parts_f10-25",
     "arxiv_8parts_f10-25_sparse",
@@ -84,13 +86,14 @@ def check(trace: Trace, capacity: int, interval: int) -> tuple[float, float]:
     ends = cuts(len(trace[1]) - 1, interval)
     meter, figures = metered(trace, ends, capacity, interval)
     wanted = exact(trace, ends, capacity)
-    if meter.rate == 1:
-        assert not figures[:, 1].any()
-        assert np.mean(np.abs(figures[:, 0] - wanted) / wanted) < PROMISE
-        return meter.rate, 1.0
     off = np.abs(figures[:, 0] - wanted)
     whole = meter.whole()
     assert whole is not None
+    if meter.rate == 1:
+        assert not figures[:, 1].any()
+        assert np.max(off / wanted) < WORST
+        assert abs(whole.min_rows / wanted.sum() - 1) < WHOLE
+        return meter.rate, 1.0
     assert np.mean(off / wanted) < PROMISE
     assert abs(whole.min_rows / wanted.sum() - 1) < PROMISE
     return meter.rate, float(np.mean(off <= 3 * figures[:, 1]))
@@ -113,7 +116,8 @@ def test_recorded_traces_are_within_the_promise(
         trace = (file["nodes"][file["ids"]].astype(np.int64), file["offsets"].astype(np.int64))
         capacity = int(fraction * int(file["num_halo"]))
     for interval in (32, 128):
-        check(trace, capacity, interval)
+        _, within = check(trace, capacity, interval)
+        assert within >= 0.75, "the stated error is too small"
 
 
 def test_a_small_job_is_counted_exactly() -> None:
