@@ -68,19 +68,16 @@ class Board:
         with self._locked(_LONG_PATIENCE_S):
             return self._read()
 
-    def publish(
-        self, *, need: Need | None, rests: int = 0, wants: int | None = None, holds: int | None = None
-    ) -> dict[int, Member]:
-        """Say what memory is worth here, what one would take, and what one holds after giving up some.
+    def publish(self, *, need: Need | None, rests: int = 0, holds: int | None = None) -> dict[int, Member]:
+        """Say what memory is worth here, and what one holds after giving up some.
 
         REQUIRES that ``holds`` is no more than before: `take` gets more. Returns all members.
         """
         with self._locked(_PATIENCE_S):
             board = self._read()
             before = board[self.rank]
-            now = replace(before, need=need, rests=rests)
-            now = replace(now, wants=now.wants if wants is None else wants)
-            board[self.rank] = replace(now, holds=before.holds if holds is None else holds)
+            kept = before.holds if holds is None else holds
+            board[self.rank] = replace(before, need=need, rests=rests, holds=kept)
             self._write(board, self.rank, before.holds)
             return board
 

@@ -136,9 +136,7 @@ class Shares:
         target = self.rows(self.share)
         gone = kept_rows is not None and kept_rows <= target
         members = self._tried(
-            lambda: self._board.publish(
-                need=self._need, rests=self._rests, wants=None, holds=target if gone else None
-            )
+            lambda: self._board.publish(need=self._need, rests=self._rests, holds=target if gone else None)
         )
         if members is not None:
             self._members = members

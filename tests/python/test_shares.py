@@ -145,7 +145,8 @@ def test_the_board_grants_no_more_than_is_free(tmp_path: Path) -> None:
     assert two.take([400, 380, 300]) == 300
     assert two.members()[1].claim == 100
     assert two.members()[1].need is not None
-    one.publish(need=None, wants=1000, holds=1000)
+    assert one.take([1000]) == 1000
+    one.publish(need=None, holds=1000)
     assert two.take([400]) == 400
     assert two.members()[1].need is None  # of another share
     assert [change[4:] for change in one.changes()] == [
@@ -228,7 +229,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     other = Board(tmp_path / "board.x", 1)
     other.join(400, 100)
-    other.publish(need=None, wants=300, holds=300)
+    other.take([300])
+    other.publish(need=None, holds=300)
     return other
 
 
