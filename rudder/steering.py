@@ -1,7 +1,7 @@
 """Steering: evidence, the controller's answer, the guard, and what became of it, at each interval's end.
 
 Whatever a controller does, training goes on with the last good plan. The time of all this is the trainer's:
-it happens between two steps, and the next one waits for it; so it is measured (`rudder.agent.worth`).
+it happens between two steps, and the next one waits for it; so it is measured (`rudder.agent.balance`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import math
 import time
 from typing import Any, Protocol
 
+from rudder.agent.balance import Balance, BusyCores
 from rudder.agent.controller import Ahead, Controller, Report, Reporting
 from rudder.agent.evidence import Evidence
 from rudder.agent.guard import Guard
 from rudder.agent.job import JobFacts
 from rudder.agent.lead import most_lead
-from rudder.agent.memory import Memory
+from rudder.agent.remembered import Remembered
 from rudder.agent.space import Space
-from rudder.agent.worth import BusyCores, Worth
 from rudder.decisions import effect, evidence_values, interval_values
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
@@ -75,8 +75,8 @@ class Steering:
         self._shadow, self._shares = shadow, shares
         self._looked = False
         self._watched = name != "default"
-        self._worth = Worth()
-        self._memory = Memory()
+        self._balance = Balance()
+        self._remembered = Remembered()
         self._busy = BusyCores()
         self._report = Report()
         self._reports = True
@@ -98,16 +98,16 @@ class Steering:
     @property
     def job(self) -> JobFacts:
         """What evidence says of the job: set it before the first interval ends, and never again."""
-        return self._memory.job
+        return self._remembered.job
 
     @job.setter
     def job(self, facts: JobFacts) -> None:
-        self._memory.job = facts
+        self._remembered.job = facts
 
     @property
     def asleep(self) -> bool:
         """Is the controller not asked, because it costs more than it gains?"""
-        return self._worth.asleep
+        return self._balance.asleep
 
     def ask(self, metrics: IntervalMetrics, waiting_bytes: int | None = None) -> None:
         """The interval has come so far: ask a controller that thinks elsewhere (`Ahead`), if it is time."""
@@ -148,12 +148,12 @@ class Steering:
             self._spent += time.perf_counter() - began
 
     def _step(self, metrics: IntervalMetrics, waiting_bytes: int | None) -> Plan:
-        before, shadow = self._memory.previous, self._shadow
+        before, shadow = self._remembered.previous, self._shadow
         self._looked = shadow is not None and shadow.end_interval(metrics, waiting_bytes)
         asked, self._question = self._question, None
         # Who was asked before has what it decides on.
         self._evidence = evidence = self._known(metrics, self._looked and self._ahead is None)
-        self._memory.ended(metrics)
+        self._remembered.ended(metrics)
         if self._shares is not None:
             self._shares.look(asked or evidence)
         self._line = {"outcome": "kept", "reason": "", "answer": None, "answers": None}
@@ -172,7 +172,7 @@ class Steering:
         if shadow is not None and tried and not self.asleep:
             modelled = shadow.counterfactuals(self.space.candidates(metrics.plan))
         fresh = shadow.fresh_share if shadow is not None else None
-        return self._memory.evidence(metrics, self.space, counterfactuals=modelled, fresh_share=fresh)
+        return self._remembered.evidence(metrics, self.space, counterfactuals=modelled, fresh_share=fresh)
 
     def _reviewed(self, evidence: Evidence, answer: Plan) -> Plan:
         """The answer, or what the guard puts in its place."""
@@ -207,7 +207,7 @@ class Steering:
             self._line["outcome"] = "adopted"
         self.plan = plan
         self._expect()
-        self._memory.decided(plan, rebuilt=rebuilt, rolled_back=rolled_back)
+        self._remembered.decided(plan, rebuilt=rebuilt, rolled_back=rolled_back)
 
     def refuse(self, reason: str) -> None:
         """Count an unusable answer; the first one is logged, the others are only counted."""
@@ -232,7 +232,7 @@ class Steering:
         spent = before + time.perf_counter() - began
         lost = spent + agent * self._busy.since_last()
         judged = gained if self._guard is not None else None
-        slept = self._worth.add(evidence.metrics, gained=judged, spent=lost)
+        slept = self._balance.add(evidence.metrics, gained=judged, spent=lost)
         self._expect()
         if slept is not None:
             self._line["reason"] = slept
@@ -253,7 +253,7 @@ class Steering:
     def finish(self, metrics: IntervalMetrics) -> None:
         """The run's last interval, which nobody decides on: it tells what the last decision brought."""
         if self._watched and self._notes is not None:
-            last = self._memory.previous
+            last = self._remembered.previous
             self._notes.decided({"kind": "end", **interval_values(metrics), "effect": effect(last, metrics)})
 
     def close(self) -> None:

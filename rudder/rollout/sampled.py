@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.graphs.generate import generate
-from rudder.rollout.workload import Worth
+from rudder.trace import Worth
 from rudder.vip import Relation, vip
 
 _CLASSES = 16

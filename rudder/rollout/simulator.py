@@ -16,7 +16,7 @@ import numpy as np
 from rudder.agent.controller import Ahead
 from rudder.agent.evidence import Evidence
 from rudder.agent.lead import most_lead
-from rudder.agent.memory import Memory as Remembered
+from rudder.agent.remembered import Remembered
 from rudder.agent.space import Space
 from rudder.gap_sample import Sampler
 from rudder.metrics import IntervalMetrics
@@ -24,11 +24,12 @@ from rudder.plan import Plan
 from rudder.policies import LOOKAHEAD, SCORE
 from rudder.rollout.paid_shadow import PaidShadow
 from rudder.rollout.terms import Terms
-from rudder.rollout.workload import Workload, Worth
+from rudder.rollout.workload import Workload
 from rudder.shadow.feed import Feed
 from rudder.shadow.sample import Counts
 from rudder.shadow.shadow import Shadow
 from rudder.shadow.trial import Memory, Trial
+from rudder.trace import Worth
 
 if TYPE_CHECKING:
     from rudder._core import Prior

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.rollout.terms import PRIORS
-
-Worth = NDArray[np.float32]
+from rudder.trace import Worth
 
 
 @dataclass(frozen=True)

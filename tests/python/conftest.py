@@ -1,4 +1,4 @@
-"""What these tests share: a GPU made of this process's memory, whose tensors are torch's CPU tensors."""
+"""What these tests share: an interval like any other, and a GPU made of memory whose tensors are torch's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 from rudder import _core
 from rudder.gpu import Gpu
+from rudder.metrics import IntervalMetrics
+from rudder.plan import Plan
 
 
 class SimulatedStreams:
@@ -45,3 +47,21 @@ def simulated() -> Callable[..., tuple[Gpu, _core.SimulatedGpu]]:
         return Gpu(_core.Gpu(runtime), "cpu", SimulatedStreams(runtime)), runtime
 
     return make
+
+
+@pytest.fixture(scope="session")
+def usual() -> IntervalMetrics:
+    """The metrics of an interval under the default plan, a second long, in which half of the rows moved."""
+    return IntervalMetrics(
+        tensor="t",
+        rank=0,
+        interval=0,
+        minibatches=32,
+        plan=Plan(),
+        row_bytes=100,
+        rows_requested=1000,
+        rows_moved=500,
+        seconds_wall=1.0,
+        capacity_rows=1000,
+        waiting_bytes=30_000,
+    )

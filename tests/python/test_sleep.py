@@ -10,22 +10,10 @@ from typing import Any
 import pytest
 
 from rudder import Evidence, IntervalMetrics, Plan
+from rudder.agent.balance import CALM, STRETCH
 from rudder.agent.guard import Guard
 from rudder.agent.space import Space
-from rudder.agent.worth import CALM, STRETCH
 from rudder.steering import Steering
-
-INTERVAL = IntervalMetrics(
-    tensor="t",
-    rank=0,
-    interval=0,
-    minibatches=4,
-    plan=Plan(),
-    row_bytes=16,
-    rows_requested=1200,
-    rows_moved=600,
-    seconds_wall=1.0,
-)
 
 
 class Even:
@@ -73,14 +61,16 @@ def drive(steering: Steering, metrics: IntervalMetrics, number: int) -> None:
         steering.accept(back)
 
 
-def test_it_sleeps_under_the_default_plan_until_the_work_changes(caplog: pytest.LogCaptureFixture) -> None:
+def test_it_sleeps_under_the_default_plan_until_the_work_changes(
+    usual: IntervalMetrics, caplog: pytest.LogCaptureFixture
+) -> None:
     controller, notes = Deeper(), Notes()
     steering = Steering(controller, Space(), name="deeper", shadow=Even(), guard=Guard(Plan()))  # type: ignore[arg-type]
     steering.write_to(notes)
     with caplog.at_level(logging.WARNING, "rudder"):
         for number in range(STRETCH):
             assert not steering.asleep
-            drive(steering, INTERVAL, number)
+            drive(steering, usual, number)
     assert steering.asleep
     assert steering.plan == Plan()
     assert "it gained 0.000 s against the default plan" in caplog.text
@@ -89,18 +79,18 @@ def test_it_sleeps_under_the_default_plan_until_the_work_changes(caplog: pytest.
     assert str(Plan(depth=3)) in {line["after"] for line in notes.lines}  # it was let in meanwhile
 
     for number in range(STRETCH, STRETCH + 5):
-        drive(steering, INTERVAL, number)
+        drive(steering, usual, number)
     assert controller.asked == STRETCH
     assert [line["outcome"] for line in notes.lines[-5:]] == ["asleep"] * 5
     for number in range(CALM + 1):
-        drive(steering, replace(INTERVAL, rows_requested=2400), STRETCH + 5 + number)
+        drive(steering, replace(usual, rows_requested=2400), STRETCH + 5 + number)
     assert not steering.asleep
     assert controller.asked == STRETCH + 1
 
 
-def test_without_a_guard_nothing_sleeps() -> None:
+def test_without_a_guard_nothing_sleeps(usual: IntervalMetrics) -> None:
     steering = Steering(Deeper(), Space(), name="deeper", shadow=Even())  # type: ignore[arg-type]
     for number in range(3 * STRETCH):
-        drive(steering, INTERVAL, number)
+        drive(steering, usual, number)
     assert not steering.asleep
     assert steering.plan.depth == 3

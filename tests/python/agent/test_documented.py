@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from rudder.agent.balance import LONGEST_SLEEP, SLEEP, STRETCH
 from rudder.agent.controller import CONTROLLERS
 from rudder.agent.space import FRACTIONS, HALF_LIVES, LADDERS
-from rudder.agent.worth import LONGEST_SLEEP, SLEEP, STRETCH
 from rudder.decisions import OUTCOMES
 from rudder.options import Options
 from rudder.plan import KEYS, Plan

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rudder.agent.evidence import COUNTERFACTUALS, SIGNALS, Decision, Evidence
 from rudder.agent.job import JobFacts
-from rudder.agent.memory import Memory
 from rudder.agent.prompt import evidence_line, evidence_text, plan_of, prompt_text, system_text
+from rudder.agent.remembered import Remembered
 from rudder.agent.space import Space
 from rudder.metrics import IntervalMetrics
 from rudder.plan import KEYS, Plan
@@ -104,13 +104,13 @@ def test_the_system_text_tells_what_is_known_of_the_job_and_nothing_else() -> No
 
 
 def test_a_prompt_tells_the_trend_and_what_the_last_plans_brought() -> None:
-    memory = Memory()
+    remembered = Remembered()
     for interval, (plan, wall) in enumerate([(Plan(), 2.0), (Plan(depth=3), 1.5), (Plan(depth=3), 1.0)]):
         if interval:
-            memory.decided(plan)
-        memory.ended(replace(NOW, interval=interval, plan=plan, seconds_wall=wall))
-    memory.decided(Plan(depth=3, window=6))
-    now = memory.evidence(replace(NOW, interval=3, plan=Plan(depth=3, window=6)), Space())
+            remembered.decided(plan)
+        remembered.ended(replace(NOW, interval=interval, plan=plan, seconds_wall=wall))
+    remembered.decided(Plan(depth=3, window=6))
+    now = remembered.evidence(replace(NOW, interval=3, plan=Plan(depth=3, window=6)), Space())
     assert prompt_text(now).split("\n") == [
         "interval 0: 200.00 ms a step, 25% of it waiting, 30 of 100 remote rows moved a step",
         "interval 1: 150.00 ms a step, 33% of it waiting, 30 of 100 remote rows moved a step",
@@ -124,7 +124,7 @@ def test_a_prompt_tells_the_trend_and_what_the_last_plans_brought() -> None:
 
 
 def test_memory_that_was_traded_is_no_change_that_a_model_reads_of() -> None:
-    memory = Memory()
-    memory.ended(NOW)
-    memory.decided(NOW.plan.but(share=125))
-    assert "change" not in prompt_text(memory.evidence(NOW, Space()))
+    remembered = Remembered()
+    remembered.ended(NOW)
+    remembered.decided(NOW.plan.but(share=125))
+    assert "change" not in prompt_text(remembered.evidence(NOW, Space()))

@@ -13,7 +13,7 @@ from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 
 
-class Memory:
+class Remembered:
     """Makes the evidence of each interval. For each: `evidence`, `ended`, `decided`. Not thread-safe."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ CHANGED, CALM = 0.25, 2
 
 
 @dataclass
-class Worth:
+class Balance:
     """The account of one controller. Not thread-safe."""
 
     #: Seconds since the start: gained by the model, and spent.
