@@ -31,7 +31,7 @@ def as_json(settings: DemoSettings, parts: Parts, stock: Run, rudder: Run) -> di
     capacities = [values["capacity_rows"] for values in own]
     losses = [
         abs(a - b)
-        for one, other in zip(stock.trainers, rudder.trainers)
+        for one, other in zip(_by_minibatches(stock), _by_minibatches(rudder))
         for a, b in zip(one["losses"], other["losses"])
     ]
     return {
@@ -59,7 +59,7 @@ def as_json(settings: DemoSettings, parts: Parts, stock: Run, rudder: Run) -> di
         "capacity_rows_by_trainer": capacities,
         "verified_rows": sum(values["verified_rows"] for values in own) if settings.verify else None,
         "differing_rows": sum(values["differing_rows"] for values in own) if settings.verify else None,
-        "same_minibatches": _each(stock, "fingerprint") == _each(rudder, "fingerprint"),
+        "same_minibatches": sorted(_each(stock, "fingerprint")) == sorted(_each(rudder, "fingerprint")),
         "largest_loss_difference": max(losses, default=0.0),
         "accuracy": {run.variant: _accuracy(run) for run in (stock, rudder)},
         "stock": {**_common(stock), **_pulled(stock)},
@@ -137,6 +137,11 @@ def _moved(run: Run) -> dict[str, Any]:
     }
     moved["staging_bytes_peak"] = max(values["staging_bytes_peak"] for values in totals)
     return moved
+
+
+def _by_minibatches(run: Run) -> list[dict[str, Any]]:
+    """Trainers in an order that does not depend on their ranks: DGL gives a host's as they happen to come."""
+    return sorted(run.trainers, key=lambda trainer: int(trainer["fingerprint"]))
 
 
 def _each(run: Run, name: str) -> list[Any]:

@@ -140,6 +140,39 @@ def write() -> None:
     report(g, feats)
 
 
+class Gives:
+    """Answers the share of memory that it was made with."""
+
+    def __init__(self, share: int) -> None:
+        self.share = share
+
+    def decide(self, evidence: rudder.Evidence) -> rudder.Plan:
+        return evidence.plan.but(share=self.share)
+
+
+def trade() -> None:
+    """Of each host's trainers one gives a quarter of its memory, and then the other takes it."""
+    g = start("ring")
+    gives = int(os.environ["LOCAL_RANK"]) == 0
+    controller, plan = Gives(75 if gives else 125), rudder.Plan(interval=4)
+    feats = rudder.attach(
+        g, "feats", capacity=0.5, verify=True, prior="none", controller=controller, plan=plan
+    )
+    loader = rudder.prefetch(loader_of(g, split(g), 16), feats)
+    own, shares = feats.metrics().capacity_rows, []
+    for _ in range(2):
+        for _ in range(2):  # the one that takes finds nothing in the first turn
+            for inputs, _, _ in loader:
+                assert right(g, feats[inputs], inputs)
+        shares.append(feats.plan.share)
+        torch.distributed.barrier()
+    metrics = feats.metrics()
+    assert shares[-1] == controller.share, shares
+    assert metrics.capacity_rows == own * controller.share // 100, (own, metrics.capacity_rows)
+    report(g, feats)
+    torch.distributed.barrier()  # who leaves takes its own back
+
+
 def dies() -> None:
     """One trainer raises, or is killed, or waits in mid-epoch while minibatches are sampled ahead."""
     g = start("ring")

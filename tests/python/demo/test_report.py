@@ -174,6 +174,16 @@ def test_different_minibatches_are_told():
     assert any("on the same minibatches" in note for note in report.notes(make()))
 
 
+def test_trainers_that_change_places_draw_the_same_minibatches():
+    stock, rudder = runs()
+    for name in ("fingerprint", "losses"):
+        first, second = rudder.trainers
+        first[name], second[name] = second[name], first[name]
+    found = report.as_json(DemoSettings(), PARTS, stock, rudder)
+    assert found["same_minibatches"]
+    assert found["largest_loss_difference"] == 0
+
+
 def test_table_compares():
     rows = {row[0]: row[1:] for row in report.table_rows(make(verify=True))}
     assert rows["rows moved"] == ("2,000", "700", "x 0.35")
