@@ -112,7 +112,7 @@ class LiveShadow:
 
         ``waiting_bytes``: the loader's bound on blocks that wait.
         """
-        self._waiting_bytes = waiting_bytes or self._waiting_bytes
+        self._bound(waiting_bytes)
         self._tried = False
         part = self._without_own(metrics)
         if self._shadow is None or not self._affords(self._budget + self._share * part.seconds_wall):
@@ -132,7 +132,7 @@ class LiveShadow:
 
         ``waiting_bytes``: the loader's bound on blocks that wait.
         """
-        self._waiting_bytes = waiting_bytes or self._waiting_bytes
+        self._bound(waiting_bytes)
         tried, self._tried = self._tried, None
         metrics = self._without_own(metrics)
         self._spent = 0.0
@@ -162,6 +162,13 @@ class LiveShadow:
                 self._shadow.applied(plan, worth, memory=self._memory(), seconds=seconds)
         except Exception:
             self._give_up()
+
+    def _bound(self, waiting_bytes: int | None) -> None:
+        if waiting_bytes is None or waiting_bytes == self._waiting_bytes:
+            return
+        self._waiting_bytes = waiting_bytes
+        if self._shadow is not None:
+            self._shadow.bound(self._memory())
 
     def _affords(self, budget: float) -> bool:
         return budget >= 0.0 or self._share == 1

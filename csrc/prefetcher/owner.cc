@@ -91,7 +91,10 @@ void Prefetcher::admit(const BatchPtr& batch, const Verdict& verdict) {
 
 void Prefetcher::start(RowStore::Order order) {
   if (!order.staged) return;
-  if (fetching_.empty()) fetching_since_ = Clock::now();
+  if (fetching_.empty()) {
+    const std::lock_guard lock(mutex_);
+    fetching_since_ = Clock::now();
+  }
   const FetchEngine::FetchId id = next_fetch_++;
   fetching_.emplace(id, std::move(order.staged));
   count_.staging_bytes_peak = std::max(count_.staging_bytes_peak, store_.staging_bytes());
@@ -101,8 +104,6 @@ void Prefetcher::start(RowStore::Order order) {
 void Prefetcher::on_fetched(FetchEngine::FetchId id, const FailurePtr& error) {
   const auto node = fetching_.extract(id);
   Staged& staged = *node.mapped();
-  if (fetching_.empty())
-    count_.seconds_fetching += std::chrono::duration<double>(Clock::now() - fetching_since_).count();
   if (error) {
     ++count_.fetches_failed;
     store_.failed(staged, ledger_);
@@ -111,6 +112,7 @@ void Prefetcher::on_fetched(FetchEngine::FetchId id, const FailurePtr& error) {
     store_.fill(released_);
   }
   const std::lock_guard lock(mutex_);
+  if (fetching_.empty()) end_fetching();
   for (const BatchPtr& batch : std::exchange(staged.waiters, {})) {
     if (error && batch->seq > taken_) {
       batch->failed.push_back(staged.shared_from_this());  // still waited for: see retry()
@@ -263,6 +265,12 @@ void Prefetcher::steer_now(const Steering& steering) {
     window_rows_ = *steering.window_rows;
   }
   plan();
+}
+
+void Prefetcher::end_fetching() {
+  if (!fetching_since_) return;
+  count_.seconds_fetching += std::chrono::duration<double>(Clock::now() - *fetching_since_).count();
+  fetching_since_.reset();
 }
 
 void Prefetcher::note(std::string_view call, std::uint64_t number, std::span<const NodeId> ids) {

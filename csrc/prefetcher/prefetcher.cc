@@ -384,6 +384,8 @@ void Prefetcher::steer(const Steering& steering) {
 Counters Prefetcher::counters() const {
   const std::lock_guard lock(mutex_);
   Counters counters = published_;
+  if (fetching_since_)
+    counters.seconds_fetching += std::chrono::duration<double>(Clock::now() - *fetching_since_).count();
   counters.seconds_stalled = seconds_stalled_;
   counters.waiting_bytes = waiting_bytes_;
   return counters;
@@ -406,6 +408,11 @@ void Prefetcher::close() {
   // A fetch under way and the minibatches that wait for it hold each other.
   for (const auto& [id, staged] : fetching_) staged->waiters.clear();
   fetching_.clear();
+  {
+    const std::lock_guard again(mutex_);
+    end_fetching();
+    published_.seconds_fetching = count_.seconds_fetching;
+  }
   copies_.wait();
 }
 

@@ -197,6 +197,7 @@ class Prefetcher {
   void steer_now(const Steering& steering);
   void note(std::string_view call, std::uint64_t number, std::span<const NodeId> ids = {});
   void publish();
+  void end_fetching();  // REQUIRES mutex_ held
 
   const std::size_t row_bytes_;
   const PartMap parts_;
@@ -220,7 +221,6 @@ class Prefetcher {
   Seq release_asked_ = 0;  // and up to here as far as trainers are concerned: a GPU may still read some
   std::vector<BatchPtr> reading_;  // unplanned reads that a GPU still makes
   FetchEngine::FetchId next_fetch_ = 1;
-  Clock::time_point fetching_since_;
   std::size_t foreseen_ = 0;  // requests that moved from the queue into the window since the last publish()
   Counters count_;
 
@@ -237,6 +237,7 @@ class Prefetcher {
   std::size_t window_rows_;
   double seconds_stalled_ = 0;
   Counters published_;
+  std::optional<Clock::time_point> fetching_since_;  // not in published_ yet: fetches may never pause
   std::vector<LedgerCall> record_;
   bool closed_ = false;
   FailurePtr fatal_;  // the owner thread could not go on (out of memory): every call throws it

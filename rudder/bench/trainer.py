@@ -34,6 +34,7 @@ from rudder.options import Options
 from rudder.plan import Plan
 from rudder.prefetcher import Prefetcher
 from rudder.rollout.generate import workload
+from rudder.rollout.simulator import WAITING_SHARE
 from rudder.rollout.workload import Workload
 from rudder.sampling import Prepared
 from rudder.serve.secret import secret_of_job
@@ -119,7 +120,9 @@ class Trainer:
     def _train(self, table: Prefetcher) -> float:
         load = self._load
         began = time.perf_counter()
-        for t in PrefetchLoader(self._sample(), [table], self._prepare, epochs=1):
+        waiting = int(WAITING_SHARE * float(load.memory_rows[0]) * load.row_bytes)
+        loader = PrefetchLoader(self._sample(), [table], self._prepare, waiting_bytes=waiting, epochs=1)
+        for t in loader:
             if t and load.bandwidth[t] != load.bandwidth[t - 1]:
                 self._say(rate=float(load.bandwidth[t]))
             ids = self._ids(t)

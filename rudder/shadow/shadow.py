@@ -131,6 +131,13 @@ class Shadow:
             for trial in (self._live, self._beside):
                 trial.drop()
 
+    def bound(self, memory: Memory) -> None:
+        """The loader's bound on blocks is known now, and held since the last interval's end."""
+        with self._lock:
+            self._memory = memory
+            for trial in (self._live, self._beside):
+                trial.bound(memory)
+
     def applied(
         self,
         plan: Plan,

@@ -92,6 +92,13 @@ class Trial:
             self.feed, plan.depth, self.memory.window_rows(plan), self.memory.block_bytes(plan)
         )
 
+    def bound(self, memory: Memory) -> None:
+        """Blocks may take another amount of memory; the rows have what they had."""
+        self.memory = memory
+        self.pipeline.steer(
+            self.feed, self.plan.depth, memory.window_rows(self.plan), memory.block_bytes(self.plan)
+        )
+
     def rank(self, prior: Prior) -> None:
         """Rank rows by this prior from now on."""
         self._ledger.steer(prior=prior)

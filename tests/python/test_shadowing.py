@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,50 @@ def test_evidence_holds_what_other_plans_would_have_taken(tmp_path: Path) -> Non
     assert seen[0].fresh_share is None
     assert [each.prior_age for each in seen] == [1, 2, 3, 4, 5]
     assert [each.previous is None for each in seen] == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("waiting_bytes", [8 * WANTED, "1GiB"])
+def test_modelled_steps_of_a_busy_link_take_what_they_took(tmp_path: Path, waiting_bytes: int | str) -> None:
+    """Fetches never pause here, and blocks may fill little memory or much: the model knows of both."""
+
+    class Link(ArraySource):
+        def pull(self, ids: np.ndarray) -> np.ndarray:
+            time.sleep(1e-4 * len(ids))
+            return super().pull(ids)
+
+        def routes(self, table: int) -> Any:
+            return pull_routes(self, table)
+
+    settings = Options(
+        controller="shadow",
+        plan=Plan(interval=8),
+        prior="none",
+        capacity=300,
+        shadow_share=1.0,
+        metrics_dir=tmp_path,
+    )
+    with Prefetcher(Link(TABLE, [0, LOCAL, ROWS]), settings) as table:
+        for ids in table.iterate(minibatches(90), epochs=1, waiting_bytes=waiting_bytes):
+            assert np.array_equal(table[ids], TABLE[ids])
+    decisions = explain.read(tmp_path)
+    ratios = [each["live_ms"] / each["milliseconds"] for each in decisions[1:]]
+    assert len(ratios) >= 8  # without the first one, at whose begin the link stood still
+    assert 0.75 < np.median(ratios) < 1.33
+
+
+def test_the_loaders_bound_on_blocks_holds_from_the_first_interval_on() -> None:
+    source, options = ArraySource(TABLE, [0, LOCAL, ROWS]), Options(prior="none", shadow_share=1.0)
+    moved = {}
+    for waiting in (250, 100_000):
+        shadow = LiveShadow(source, options, INTERVAL.plan, 600, Priors(source, options))
+        for ids in minibatches(80):
+            shadow.submitted(ids, 100, 0.0)
+        assert shadow.end_interval(replace(INTERVAL, minibatches=40), waiting)
+        assert shadow._shadow is not None
+        moved[waiting] = shadow._shadow._live.counters()
+    # With three minibatches in sight more is fetched than with all of the window.
+    assert moved[250]["window_minibatches"] <= 3 < moved[100_000]["window_minibatches"]
+    assert moved[250]["rows_moved"] > moved[100_000]["rows_moved"]
 
 
 INTERVAL = IntervalMetrics(

@@ -270,6 +270,23 @@ TEST_F(PrefetcherTest, AWaitEndsWhenItsPollThrows) {
   EXPECT_THROW(prefetcher.take(seq, kForever, [] { throw Interrupt{}; }), Interrupt);
 }
 
+TEST_F(PrefetcherTest, FetchesThatNeverPauseCountAllTheTime) {
+  loopback_->inject({.stall = true});
+  Prefetcher prefetcher(config(10));
+  EXPECT_EQ(prefetcher.counters().seconds_fetching, 0);
+  prefetcher.submit(std::vector<NodeId>{NodeId{2500}}, 0);
+  double earlier = 0;
+  for (int longer = 0; longer < 3; std::this_thread::yield()) {
+    const double now = prefetcher.counters().seconds_fetching;
+    if (now > earlier) ++longer;
+    earlier = now;
+  }
+  prefetcher.close();
+  const double last = prefetcher.counters().seconds_fetching;
+  EXPECT_GE(last, earlier);
+  EXPECT_EQ(prefetcher.counters().seconds_fetching, last);
+}
+
 TEST_F(PrefetcherTest, CloseWakesEverybodyUp) {
   loopback_->inject({.stall = true});
   Prefetcher prefetcher(config(0));
