@@ -3,7 +3,8 @@
 Modelling an interval takes milliseconds on the trainer's thread. They are paid for out of a share of the
 run's time (`Options.shadow_share`): until enough of it has come together, intervals pile up. All but the last
 are then modelled as one, under the plans in force alone; other plans are tried on the last. No change of plan
-lies within what is modelled as one. An error in here costs the shadow, not the training.
+lies within what is modelled as one. While the controller sleeps, so does the shadow (`LiveShadow.sleep`). An
+error in here costs the shadow, not the training.
 """
 
 from __future__ import annotations
@@ -71,6 +72,25 @@ class LiveShadow:
         """Has nothing gone wrong?"""
         return self._shadow is not None
 
+    @property
+    def asleep(self) -> bool:
+        """Does it not see what the run does?"""
+        return self._shadow is not None and self._shadow.resting
+
+    def sleep(self) -> None:
+        """Nobody is asked, and the run is as under the default plan: model nothing until `wake`. Between two
+        intervals.
+        """
+        self.live_ms = self.default_ms = self.fresh_share = self._older = self._last = None
+        self.steps, self._looked = 0, False
+        if self._shadow is not None:
+            self._shadow.sleep()
+
+    def wake(self) -> None:
+        """Model again, from the first interval on that is seen as a whole. Between two intervals."""
+        if self._shadow is not None:
+            self._shadow.wake()
+
     def measured(self, latency: float) -> None:
         """What a fetch takes beside its bytes, in seconds. Before the first minibatch."""
         if self._shadow is not None:
@@ -115,7 +135,11 @@ class LiveShadow:
         self._bound(waiting_bytes)
         self._tried = False
         part = self._without_own(metrics)
-        if self._shadow is None or not self._affords(self._budget + self._share * part.seconds_wall):
+        if (
+            self._shadow is None
+            or self.asleep
+            or not self._affords(self._budget + self._share * part.seconds_wall)
+        ):
             return False
         try:
             with self._paid():
@@ -136,10 +160,13 @@ class LiveShadow:
         tried, self._tried = self._tried, None
         metrics = self._without_own(metrics)
         self._spent = 0.0
+        self._budget = min(0.0, self._budget + self._share * metrics.seconds_wall)
+        if self._shadow is not None and self._shadow.resting:
+            self._shadow.passed(metrics.minibatches)
+            return False
         if self._last is not None:
             self._older = self._last if self._older is None else _together(self._older, self._last)
         self._last = metrics
-        self._budget = min(0.0, self._budget + self._share * metrics.seconds_wall)
         return (self._affords(self._budget) if tried is None else tried) and self.look()
 
     def look(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from rudder.agent.balance import Balance, BusyCores
 from rudder.agent.controller import Ahead, Controller, Report, Reporting
+from rudder.agent.default import kept
 from rudder.agent.evidence import Evidence
 from rudder.agent.guard import Guard
 from rudder.agent.job import JobFacts
@@ -162,9 +163,18 @@ class Steering:
             known = (shadow.live_ms, shadow.default_ms) if shadow is not None and self._looked else ()
             self._line |= evidence_values(evidence, *known, asked=asked)
         if self.asleep:
-            self._line["outcome"] = "asleep"
-            return self.plan
-        return self._reviewed(evidence, self._asked(evidence))
+            return self._slept()
+        return self._reviewed(self._asked(evidence))
+
+    def _slept(self) -> Plan:
+        """The plan after an interval in which nobody was asked: the default one, which is in force."""
+        self._line["outcome"] = "asleep"
+        answer, shadow = kept(self.plan), self._shadow
+        if self._looked and self._guard is not None and shadow is not None:
+            answer = self._reviewed(answer)
+            if self._guard.idle(self.plan, shadow):
+                shadow.sleep()
+        return answer
 
     def _known(self, metrics: IntervalMetrics, tried: bool) -> Evidence:
         """The evidence of an interval, or of a part of one; ``tried``: plans can be tried on it."""
@@ -174,7 +184,7 @@ class Steering:
         fresh = shadow.fresh_share if shadow is not None else None
         return self._remembered.evidence(metrics, self.space, counterfactuals=modelled, fresh_share=fresh)
 
-    def _reviewed(self, evidence: Evidence, answer: Plan) -> Plan:
+    def _reviewed(self, answer: Plan) -> Plan:
         """The answer, or what the guard puts in its place."""
         guard, shadow = self._guard, self._shadow
         if guard is None or shadow is None:
@@ -233,6 +243,8 @@ class Steering:
         lost = spent + agent * self._busy.since_last()
         judged = gained if self._guard is not None else None
         slept = self._balance.add(evidence.metrics, gained=judged, spent=lost)
+        if not self.asleep:
+            self._wake_shadow()
         self._expect()
         if slept is not None:
             self._line["reason"] = slept
@@ -249,6 +261,13 @@ class Steering:
             self._notes.put(agent_bytes=report.memory_bytes)
         self._line = {}
         return self.space.default if slept is not None else None
+
+    def _wake_shadow(self) -> None:
+        """Whoever is asked again needs it."""
+        if self._shadow is not None and self._shadow.asleep:
+            self._shadow.wake()
+            if self._guard is not None:
+                self._guard.began_anew()
 
     def finish(self, metrics: IntervalMetrics) -> None:
         """The run's last interval, which nobody decides on: it tells what the last decision brought."""

@@ -22,8 +22,9 @@ from rudder.metrics import IntervalMetrics
 
 #: Intervals over which gain and cost are summed up: fewer are noise.
 STRETCH = 16
-#: Intervals of the first sleep, each of the later ones is twice as long, and the longest there may be.
-SLEEP, LONGEST_SLEEP = 8 * STRETCH, 64 * STRETCH
+#: Intervals of the first sleep, each of the later ones is twice as long, and the longest there may be. While
+#: it sleeps nobody sees what other plans would gain; longer first sleeps miss more of what drifts slowly.
+SLEEP, LONGEST_SLEEP = 2 * STRETCH, 64 * STRETCH
 #: Share by which an interval must differ to wake the sleeper, in `CALM` intervals running: one is noise.
 CHANGED, CALM = 0.25, 2
 
@@ -39,7 +40,9 @@ class Balance:
     slept: int = 0
     _gained_before: float = 0.0
     _spent_before: float = 0.0
+    # Intervals of this stretch whose gain is known, and those since the last of them.
     _known: int = 0
+    _unknown: int = 0
     _left: int = 0
     _fell_asleep: tuple[float, ...] = ()
     _strange: int = 0
@@ -50,17 +53,21 @@ class Balance:
         return self._left > 0
 
     def add(self, metrics: IntervalMetrics, *, gained: float | None, spent: float) -> str | None:
-        """An interval is over; ``gained``: None where nothing is modelled. Why the controller sleeps from now
-        on; None where it does not.
+        """An interval is over; ``gained``: in it and those since the last one that was modelled; None: it was
+        not. Why the controller sleeps from now on; None where it does not.
         """
         self.spent += spent
         if self.asleep:
             self._dream(metrics)
             return None
         self.gained += gained or 0.0
-        self._known += gained is not None
+        self._unknown += 1
+        if gained is None:
+            return None
+        self._known, self._unknown = self._known + self._unknown, 0
         if self._known < STRETCH:
             return None
+        over = self._known
         won, lost = self.gained - self._gained_before, self.spent - self._spent_before
         self._begin_stretch()
         if won >= lost:
@@ -69,7 +76,7 @@ class Balance:
         self.slept += 1
         self._fell_asleep, self._strange = _shape(metrics), 0
         return (
-            f"in {STRETCH} intervals it gained {won:.3f} s against the default plan and cost {lost:.3f} s;"
+            f"in {over} intervals it gained {won:.3f} s against the default plan and cost {lost:.3f} s;"
             f" it sleeps for {self._left} intervals, or until the work changes"
         )
 
@@ -85,7 +92,8 @@ class Balance:
             self._begin_stretch()
 
     def _begin_stretch(self) -> None:
-        self._gained_before, self._spent_before, self._known = self.gained, self.spent, 0
+        self._gained_before, self._spent_before = self.gained, self.spent
+        self._known = self._unknown = 0
 
 
 def _shape(metrics: IntervalMetrics) -> tuple[float, ...]:

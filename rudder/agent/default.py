@@ -9,9 +9,14 @@ from rudder.agent.evidence import Evidence
 from rudder.plan import Plan
 
 
+def kept(plan: Plan) -> Plan:
+    """No change of the plan in force."""
+    return plan.but(rebuild=plan.prior == "frequency")
+
+
 class DefaultController:
     """Answers the plan in force. The baseline that every other controller must beat."""
 
     def decide(self, evidence: Evidence) -> Plan:
         """No change."""
-        return evidence.plan.but(rebuild=evidence.plan.prior == "frequency")
+        return kept(evidence.plan)

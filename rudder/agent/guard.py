@@ -15,7 +15,9 @@ intervals, and the controller is told (`Evidence.rolled_back`).
 **The promise**, for all that was modelled: time of the run <= (1 + `ALLOWANCE`) * time of the default plan
 - `account_ms`. While the account is not below nothing, that is below 1%. It falls below by what one plan
 loses beyond its forecast, until the default plan is back and the buffer has recovered from it; then nothing
-else is let through before that is earned again. Computing a prior is part of such a loss. So a run of N
+else is let through before that is earned again. Computing a prior is part of such a loss. While a controller
+sleeps (`rudder.agent.balance`) and the run is as fast again as under the default plan, nothing is modelled:
+that plan is in force, so such intervals take the same on both sides, and nothing is booked. So a run of N
 intervals loses at most 1% and 1 / N of what its two worst intervals in succession lost, as shares of an
 interval: in a run of 16 intervals that may be more than 1% in all, in a long one it is not. What the model
 leaves out, the guard does not see.
@@ -26,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from rudder.agent.default import kept
 from rudder.plan import Plan
 
 #: Share of the default plan's time that may be lost in the long run; what is left to 1% is for the model's
@@ -120,6 +123,19 @@ class Guard:
         self.refused += 1
         return self._usual(answer)
 
+    def idle(self, in_force: Plan, shadow: Modelled) -> bool:
+        """Is nothing left to guard while only the default plan is in force? It is, and the buffer has
+        recovered from the plan before: the past interval took nothing from the account.
+        """
+        if shadow.live_ms is None or not shadow.default_ms:
+            return False
+        recovered = shadow.live_ms <= (1 + ALLOWANCE) * shadow.default_ms
+        return recovered and self._is_default(in_force.but(share=self.default.share))
+
+    def began_anew(self) -> None:
+        """The shadow has: its buffers have to fill before they tell anything."""
+        self._intervals = self._slow = 0
+
     def _settle(self, live_ms: float, default_ms: float, steps: int, piled: int) -> None:
         """Book what was modelled: so many steps, which are so many intervals."""
         excess = live_ms / default_ms - 1
@@ -151,7 +167,7 @@ class Guard:
     def _usual(self, answer: Plan) -> Plan:
         """The default plan; a prior that counts is kept up to date, as the default controller does."""
         self._forecast = 0.0
-        return self.default.but(rebuild=self.default.prior == "frequency", interval=answer.interval)
+        return kept(self.default).but(interval=answer.interval)
 
     def _is_default(self, plan: Plan) -> bool:
         """How often decisions are made is no part of how fast the run is."""

@@ -6,6 +6,7 @@ and after a change it rests, since an interval's modelled times are of a buffer 
 
 from __future__ import annotations
 
+from rudder.agent.default import kept
 from rudder.agent.evidence import Evidence
 from rudder.plan import Plan
 
@@ -33,7 +34,7 @@ class ShadowController:
         self._rest -= 1
         if self._rest >= 0 or now <= 0:
             self._faster = None
-            return self._kept(plan)
+            return kept(plan)
         best = min((name for name in times if name in candidates), key=lambda name: times[name])
         gain = 1 - times[best] / now
         again, self._faster = best == self._faster, best if gain >= LEAST else None
@@ -42,9 +43,4 @@ class ShadowController:
             answer = candidates[best]
             self._rest = RESTS_REBUILT if answer.rebuild else RESTS
             return evidence.space.bounded(plan, answer)
-        return self._kept(plan)
-
-    @staticmethod
-    def _kept(plan: Plan) -> Plan:
-        """No change; a prior that counts is kept up to date, as the default controller does."""
-        return plan.but(rebuild=plan.prior == "frequency")
+        return kept(plan)

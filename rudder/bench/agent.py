@@ -16,7 +16,7 @@ from rudder.bench.agent_result import DEFAULT, ORACLE, AgentReport, Outcome
 from rudder.errors import ConfigError
 from rudder.plan import BOUNDS, Plan
 from rudder.rollout.drive import Make, drive
-from rudder.rollout.generate import KINDS, workload
+from rudder.rollout.generate import INTERVALS, KINDS, workload
 from rudder.rollout.oracle import OracleController
 from rudder.rollout.recorded import KINDS as RECORDED_KINDS
 from rudder.rollout.recorded import Traces
@@ -52,6 +52,8 @@ class AgentSettings:
     #: Of a job that the model would steer: milliseconds of a step, minibatches of an interval.
     step_ms: float = 100.0
     interval: int = 32
+    #: How long a generated workload is, in intervals of 32 minibatches.
+    intervals: int = INTERVALS
     #: Recorded accesses in the place of generated ones: their second halves.
     traces: Traces | None = None
 
@@ -62,6 +64,10 @@ class AgentSettings:
                 raise ConfigError(f"workload {kind!r}: use {', '.join(KINDS)}")
         if self.each < 1 or self.step_ms <= 0:
             raise ConfigError("give at least one workload of each kind, and a step of more than 0 ms")
+        if self.intervals < INTERVALS:
+            raise ConfigError(
+                f"workloads of {self.intervals} intervals: nothing can drift in less than {INTERVALS}"
+            )
         if self.traces is not None and not set(self.kinds) & set(RECORDED_KINDS):
             raise ConfigError(f"costs of recorded accesses can be {', '.join(RECORDED_KINDS)}")
 
@@ -171,4 +177,8 @@ def held_out(settings: AgentSettings) -> Iterable[Workload]:
     seeds = range(settings.seed * 1000, settings.seed * 1000 + settings.each)
     if settings.traces is not None:
         return settings.traces.workloads(held_out=True, seeds=seeds, kinds=settings.kinds)
-    return (workload(kind, seed, held_out=True) for seed in seeds for kind in settings.kinds)
+    return (
+        workload(kind, seed, held_out=True, intervals=settings.intervals)
+        for seed in seeds
+        for kind in settings.kinds
+    )

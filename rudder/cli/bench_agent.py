@@ -53,6 +53,9 @@ def agent(
     length: Annotated[int, typer.Option(help="With --measured: minibatches of a workload.")] = 512,
     step_ms: Annotated[float, typer.Option(help="Of the job to steer: is the model fast enough?")] = 100.0,
     interval: Annotated[int, typer.Option(help="Minibatches of an interval.")] = 32,
+    intervals: Annotated[
+        int, typer.Option(help="Length of a generated workload, in intervals of 32 minibatches.")
+    ] = 16,
     json_file: Annotated[
         Optional[str],
         typer.Option("--json", metavar="FILE", help="Write all numbers to this file; - for stdout, alone."),
@@ -83,6 +86,7 @@ def agent(
         guard=guard,
         step_ms=step_ms,
         interval=interval,
+        intervals=intervals,
         traces=Traces.named(traces, link),
     )
     if paper and measured:

@@ -1,11 +1,16 @@
-"""A controller through a whole workload, asked and guarded as in a live run, or without the guard."""
+"""A controller through a whole workload, asked, guarded and put to sleep as in a live run, or without that.
+
+What a controller costs here is its shadow's time; see `rudder.rollout.terms`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rudder.agent.balance import Balance
 from rudder.agent.controller import Ahead, Controller
+from rudder.agent.default import kept
 from rudder.agent.guard import Guard
 from rudder.plan import Plan
 from rudder.rollout.simulator import Simulator
@@ -29,6 +34,8 @@ class Drive:
     intervals: int
     rolled_back: int
     refused: int
+    #: Intervals in which the controller slept.
+    asleep: int
 
 
 def drive(
@@ -48,16 +55,29 @@ def drive(
     simulator = Simulator(workload, plan, terms=terms, shadow=shadow)
     controller, guard = make(simulator), Guard(simulator.plan)
     ahead = controller if isinstance(controller, Ahead) else None
-    current, changes, intervals, put_back = simulator.plan, 0, 0, False
+    balance, watched = Balance(), simulator.shadow if guarded else None
+    current, changes, intervals, asleep, put_back = simulator.plan, 0, 0, 0, False
     while not simulator.done:
-        evidence = simulator.step(current, rolled_back=put_back, ahead=ahead)
+        spent, asked = watched.spent if watched is not None else 0.0, not balance.asleep
+        evidence = simulator.step(current, rolled_back=put_back, ahead=ahead if asked else None, asked=asked)
         put_back = False
         intervals += 1
-        answer = evidence.space.bounded(simulator.plan, controller.decide(evidence))
-        if guarded and simulator.shadow is not None:
-            before = guard.rolled_back
-            answer = guard.review(simulator.plan, answer, simulator.shadow)
-            put_back = guard.rolled_back > before
+        asleep += not asked
+        answer = kept(simulator.plan)
+        if asked:
+            answer = evidence.space.bounded(simulator.plan, controller.decide(evidence))
+        if watched is not None:
+            if not watched.asleep:
+                before = guard.rolled_back
+                answer = guard.review(simulator.plan, answer, watched)
+                put_back = guard.rolled_back > before
+                if not asked and guard.idle(simulator.plan, watched):
+                    watched.sleep()
+            if balance.add(evidence.metrics, gained=watched.gained, spent=watched.spent - spent):
+                answer = kept(evidence.space.default)
+            if watched.asleep and not balance.asleep:
+                watched.shadow.wake()
+                guard.began_anew()
         changes += answer != simulator.plan
         current = answer
     return Drive(
@@ -68,4 +88,5 @@ def drive(
         intervals,
         guard.rolled_back,
         guard.refused,
+        asleep,
     )

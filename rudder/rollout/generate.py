@@ -26,16 +26,16 @@ KINDS = {
 }
 DRIFTING = tuple(kind for kind in KINDS if kind != "steady")
 INTERVAL = 32
-# Intervals of a workload. Two or three changes happen in them, with time to adapt to each.
-_INTERVALS = 16
+#: Intervals of a workload. Two or three changes happen in them, with time to adapt to each.
+INTERVALS = 16
 _NOISE = 0.05  # of sampling and training times, as a share; that of a quiet machine
 
 
-def workload(kind: str, seed: int, *, held_out: bool = False) -> Workload:
-    """The workload of this kind and seed."""
+def workload(kind: str, seed: int, *, held_out: bool = False, intervals: int = INTERVALS) -> Workload:
+    """The workload of this kind and seed; ``intervals``: of `INTERVAL` minibatches."""
     chance = np.random.default_rng((seed, list(KINDS).index(kind), held_out))
     graph = make_graph(chance, held_out)
-    length = _INTERVALS * INTERVAL
+    length = intervals * INTERVAL
     seeds = TrainSet(kind, graph, length, chance)
     shapes = _shapes(kind, length, chance)
     parts, edges = [], np.empty(length)

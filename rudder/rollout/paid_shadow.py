@@ -28,6 +28,12 @@ class PaidShadow:
         self._budget = 0.0
         # Sampled accesses of the last interval, and of all that were not paid for.
         self._accesses = self._pending = 0.0
+        # Was the interval looked at before its end? None: nobody asked so far.
+        self._tried: bool | None = None
+        self._gained = 0.0
+        #: Modelled seconds saved against the default plan since the last look, where the last interval was
+        #: looked at; else None.
+        self.gained: float | None = None
         #: Minibatches of the last interval.
         self.steps = 0
         #: Seconds of the trainer that it has taken.
@@ -48,9 +54,20 @@ class PaidShadow:
         """The same, under the default plan from the beginning."""
         return self._shadow.default_ms
 
+    @property
+    def asleep(self) -> bool:
+        """Does it not see what the run does?"""
+        return self._shadow.resting
+
+    def sleep(self) -> None:
+        """Model nothing, for nothing, until the shadow is woken."""
+        self._shadow.sleep()
+        self._pending = 0.0
+
     def so_far(self, metrics: IntervalMetrics) -> bool:
         """The interval has come so far; True where other plans may be tried on that now."""
         afforded = self._share is None or self._budget + self._share * metrics.seconds_wall >= 0.0
+        self._tried = afforded = afforded and not self.asleep
         if afforded:
             self._shadow.look(metrics)
             self._accesses = metrics.rows_requested * self._shadow.rate
@@ -58,14 +75,20 @@ class PaidShadow:
 
     def end_interval(self, metrics: IntervalMetrics) -> bool:
         """Model an interval; True where other plans may be tried on it, since the time for it was saved."""
-        self._shadow.end_interval(metrics)
+        tried, self._tried, self.gained = self._tried, None, None
+        self._budget = min(0.0, self._budget + (self._share or 0.0) * metrics.seconds_wall)
         self.steps = metrics.minibatches
+        if self.asleep:
+            self._shadow.passed(metrics.minibatches)
+            return False
+        self._shadow.end_interval(metrics)
         self._accesses = metrics.rows_requested * self._shadow.rate
         self._pending += self._accesses
-        if self._share is None:
-            return True
-        self._budget = min(0.0, self._budget + self._share * metrics.seconds_wall)
-        return self._budget == 0.0
+        self._gained += ((self.default_ms or 0.0) - (self.live_ms or 0.0)) * self.steps / 1000
+        affords = self._share is None or self._budget == 0.0
+        if affords if tried is None else tried:
+            self.gained, self._gained = self._gained, 0.0
+        return affords
 
     def counterfactuals(self, plans: Mapping[str, Plan], *, slower: float = 1.0) -> dict[str, float]:
         """As `Shadow.counterfactuals`; intervals that nothing was asked of are paid for first."""

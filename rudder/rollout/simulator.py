@@ -132,10 +132,13 @@ class Simulator:
         """Of all steps so far, and of the shadow between them."""
         return self._stepped + (1000 * self._shadow.spent if self._shadow is not None else 0.0)
 
-    def step(self, plan: Plan, *, rolled_back: bool = False, ahead: Ahead | None = None) -> Evidence:
+    def step(
+        self, plan: Plan, *, rolled_back: bool = False, ahead: Ahead | None = None, asked: bool = True
+    ) -> Evidence:
         """Run an interval under ``plan``; returns its evidence. REQUIRES not done.
 
         ``rolled_back``: the guard put it there. ``ahead``: who is asked before its end, where it has one.
+        ``asked``: somebody is asked at its end.
         """
         before, totals = self._trial.counters(), _times(self._trial)
         begin = self.next
@@ -158,7 +161,7 @@ class Simulator:
         tried = False
         if self._shadow is not None:
             self._feed_shadow()
-            tried = self._shadow.end_interval(metrics) and ahead is None
+            tried = self._shadow.end_interval(metrics) and ahead is None and asked
         self.evidence = self._evidence(metrics, past, begin, tried)
         self._remembered.ended(metrics)
         for minibatch in range(begin, end):

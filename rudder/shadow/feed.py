@@ -51,6 +51,10 @@ class Feed:
         self.requests_until.append(self.requests_until[-1] + requests)
         self.bytes_until.append(self.bytes_until[-1] + block_bytes)
 
+    def pass_by(self) -> None:
+        """One more minibatch, of which nothing is kept. REQUIRES that nothing is kept of any."""
+        self.first += 1
+
     def cost(self, minibatches: Iterable[int], compute: float, row_seconds: float, latency: float) -> None:
         """Set what was measured of these minibatches."""
         for minibatch in minibatches:
@@ -66,8 +70,9 @@ class Feed:
         self.first += count
 
     def truncate(self, end: int) -> None:
-        """Drop the minibatches from this one on."""
+        """Drop the minibatches from this one on; it is the next to be appended."""
         keep = max(0, end - self.first)
+        self.first = min(self.first, end)
         for values in (self.ids, self.sampling, self.compute, self.row_seconds, self.latency):
             del values[keep:]
         del self.requests_until[keep + 1 :], self.bytes_until[keep + 1 :]

@@ -45,14 +45,16 @@ class Rows(Protocol):
 class Pipeline:
     """The stages' clocks; goes on from where it stands. Not thread-safe. Seconds, from 0."""
 
-    def __init__(self, depth: int, window_rows: float, waiting_bytes: float) -> None:
-        """``window_rows``: sample ahead until so many requests wait; ``waiting_bytes``: bound on blocks."""
+    def __init__(self, depth: int, window_rows: float, waiting_bytes: float, first: int = 0) -> None:
+        """``window_rows``: sample ahead until so many requests wait; ``waiting_bytes``: bound on blocks.
+
+        ``first``: the minibatch with which it begins.
+        """
         self.depth, self.window_rows, self.waiting_bytes = depth, window_rows, waiting_bytes
         #: When the trainer ended its last minibatch.
         self.clock = 0.0
         #: The minibatch that is next, and how many were sampled.
-        self.next = 0
-        self.sampled = 0
+        self.next = self.sampled = self._first = first
         #: Totals, in seconds.
         self.stalled_sampling = 0.0
         self.stalled_fetching = 0.0
@@ -152,8 +154,9 @@ class Pipeline:
         if self.depth == 0:
             return max(self.clock, self._decided_last)
         known = self._begun
-        old = known.get(t - self._old_depth, _NEVER if t < self._old_depth else _UNKNOWN)
-        new = known.get(t - self.depth, _NEVER if t < self.depth else _UNKNOWN)
+        before = t - self._first  # so many minibatches
+        old = known.get(t - self._old_depth, _NEVER if before < self._old_depth else _UNKNOWN)
+        new = known.get(t - self.depth, _NEVER if before < self.depth else _UNKNOWN)
         # Under way already when the depth was changed?
         may = old if old <= self._steered else max(new, self._steered)
         return max(may, self._decided_last)

@@ -13,6 +13,9 @@ time alone cannot tell it from bandwidth.
 rows about as a fresh VIP does; and of a computation's time, only the share that falls on an interval if it
 holds for `HOLDS` of them.
 
+**Sleep.** While nobody wants to know, it takes no time: put to `sleep` it forgets all but the plans. Woken it
+begins anew, as at the start of a run: with empty buffers, at the first interval that it sees all of.
+
 Ids take 8 bytes an access until their interval ended; numbers 24 bytes a sampled id, at most `MOST_NUMBERS`.
 """
 
@@ -82,8 +85,12 @@ class Shadow:
         self.default_ms: float | None = None
         #: Measured time of the last interval as a multiple of the modelled one.
         self.calibration = 1.0
-        #: Share of the rows requested in the last interval that no earlier one had requested.
+        #: Share of the rows requested in the last interval that no earlier one, as far as it was seen, had
+        #: requested.
         self.fresh_share: float | None = None
+        #: Does it not see all of this interval? Then that is `passed`, and not modelled.
+        self.resting = False
+        self._asleep = False
         self._plan, self._memory, self._worth = plan, memory, worth
         self._default = default or plan
         self._local, self._policy = local, policy
@@ -95,6 +102,8 @@ class Shadow:
         self._known: dict[str, NDArray[np.float32] | None] = {}
         self._live_worth, self._beside_worth = self._ranking(plan.prior), self._ranking(self._default.prior)
         self._interval_begin = self._interval_end = 0
+        # While it rests: minibatches that the trainer had begun before this interval.
+        self._begun = 0
         self._feed, self._numbers = Feed(), Numbers(local)
         self._counts = self._past_counts = self._begin_counts = Counts()
         self._past_known = self._begin_known = 0
@@ -112,6 +121,9 @@ class Shadow:
     def submitted(self, ids: Ids, block_bytes: float = 0.0, sampling: float = 0.0) -> None:
         """A minibatch was sampled: ids (int64), bytes of its blocks, seconds that sampling took."""
         with self._lock:
+            if self._asleep:
+                self._feed.pass_by()
+                return
             numbers, new = self._numbers.of(ids)
             low, high = self._local
             remote = len(ids) if low == high else int(np.count_nonzero((ids < low) | (ids >= high)))
@@ -126,8 +138,7 @@ class Shadow:
     def dropped(self) -> None:
         """Every minibatch that the trainer did not begin is forgotten."""
         with self._lock:
-            begun = self._live.pipeline.next
-            self._feed.truncate(max(begun, self._feed.first))
+            self._feed.truncate(self._at)
             for trial in (self._live, self._beside):
                 trial.drop()
 
@@ -154,20 +165,43 @@ class Shadow:
                 self.rebuild_seconds = seconds
             changed = plan.prior != self._plan.prior or plan.rebuild
             self._plan, self._pause = plan.but(rebuild=False), seconds
-            prior = None
             if changed:
                 self._live_worth = self._ranking(plan.prior)
-                prior = self._made(plan, self._counts, len(self._numbers))
-            within = self._default.but(share=plan.share)
-            if within != self._default or (memory is not None and memory != self._memory):
-                self._default, self._memory = within, memory or self._memory
-                self._beside.apply(within, self._memory)
-            self._live.apply(plan, memory, prior)
+            before = self._default, self._memory
+            self._default, self._memory = self._default.but(share=plan.share), memory or self._memory
+            if self.resting:
+                return
+            if (self._default, self._memory) != before:
+                self._beside.apply(self._default, self._memory)
+            self._live.apply(
+                plan, memory, self._made(plan, self._counts, len(self._numbers)) if changed else None
+            )
+
+    def sleep(self) -> None:
+        """Look at nothing any more, and forget what was seen. Between two intervals."""
+        with self._lock:
+            self._begun = self._at
+            self._asleep = self.resting = True
+            self._start(self._numbers.sampler.halvings, self._feed.end)
+            self.live_ms = self.default_ms = self.fresh_share = None
+
+    def wake(self) -> None:
+        """Look again. Between two intervals."""
+        with self._lock:
+            self._asleep = False
+            self._see()
+
+    def passed(self, minibatches: int) -> None:
+        """An interval of so many ended, while it rests."""
+        with self._lock:
+            self._begun = min(self._begun + minibatches, self._feed.end)
+            if not self._asleep:
+                self._see()
 
     def end_interval(self, metrics: IntervalMetrics) -> None:
         """An interval ended: model it. Call before the next plan is applied."""
         with self._lock:
-            self._count_new(metrics)
+            self._count_new()
             self._new = self._seen = 0
             begin = self._live.pipeline.next
             end = min(begin + metrics.minibatches, self._feed.end)
@@ -178,7 +212,7 @@ class Shadow:
     def look(self, metrics: IntervalMetrics) -> None:
         """`counterfactuals` are of the interval so far, until it ends; ``metrics``: of that part."""
         with self._lock:
-            self._count_new(metrics)
+            self._count_new()
             begin = self._live.pipeline.next
             end = min(begin + metrics.minibatches, self._feed.end)
             if end > begin:
@@ -201,6 +235,17 @@ class Shadow:
             self._stretch(1.0)
             return {name: found[plan] for name, plan in plans.items()}
 
+    @property
+    def _at(self) -> int:
+        """The first minibatch of this interval."""
+        return self._begun if self.resting else self._live.pipeline.next
+
+    def _see(self) -> None:
+        """Begin anew, where every minibatch is seen from here on."""
+        if self.resting and self._begun >= self._feed.first:
+            self._start(self._numbers.sampler.halvings, self._begun)
+            self.resting, self._pause = False, 0.0
+
     def _stretch(self, slower: float) -> None:
         first, seconds = self._feed.first, self._row_seconds * slower
         for minibatch in range(self._interval_begin, self._interval_end):
@@ -222,8 +267,8 @@ class Shadow:
             milliseconds += 1000 * self.rebuild_seconds / HOLDS / steps
         return milliseconds
 
-    def _count_new(self, metrics: IntervalMetrics) -> None:
-        if not metrics.interval:
+    def _count_new(self) -> None:
+        if not self._begin_known:
             self.fresh_share = None
         elif self._seen:
             self.fresh_share = self._new / self._seen
@@ -315,11 +360,11 @@ class Shadow:
             halvings, accesses, known = halvings + 1, accesses / 2, known // 2
         if halvings > self._numbers.sampler.halvings:
             self._mean = None
-            self._start(halvings)
+            self._start(halvings, max(self._at, self._feed.first))
 
-    def _start(self, halvings: int) -> None:
-        """Models with nothing in their buffers yet, from where the run stands, over a sample of this rate."""
-        earlier, first = self._numbers, self._live.pipeline.next
+    def _start(self, halvings: int, first: int) -> None:
+        """Models with nothing in their buffers yet, from ``first`` on, over a sample of this rate."""
+        earlier = self._numbers
         self._feed.forget(first)
         self._numbers = Numbers(self._local)
         self._numbers.sampler.halvings = halvings

@@ -68,8 +68,9 @@ class Trial:
             prior=prior,
             **(settings or PolicySettings()).for_core(),
         )
-        self.pipeline = Pipeline(plan.depth, memory.window_rows(plan), memory.block_bytes(plan))
-        self.pipeline.next = self.pipeline.sampled = feed.first
+        self.pipeline = Pipeline(
+            plan.depth, memory.window_rows(plan), memory.block_bytes(plan), first=feed.first
+        )
 
     def clone(self) -> Trial:
         """The same state over the same feed, which goes on alone."""

@@ -200,6 +200,28 @@ def test_what_is_asked_for_out_of_turn_is_saved_later(monkeypatch: pytest.Monkey
     assert later == [False, True, True]
 
 
+def test_asleep_it_takes_no_time_and_looks_again_when_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow = live_shadow(monkeypatch, share=1.0, took=0.01)  # 200 minibatches are submitted, four an interval
+    assert shadow.end_interval(INTERVAL, None)
+    shadow.sleep()
+    assert shadow.asleep
+    for number in range(1, 40):
+        metrics = replace(INTERVAL, interval=number)
+        assert not shadow.so_far(metrics, None)
+        assert not shadow.end_interval(metrics, None)
+        assert not shadow.look()
+        shadow.applied(INTERVAL.plan, None, 0.0)
+        assert shadow._spent == 0 or shadow._spent < 0.01
+    shadow.wake()
+    assert shadow.asleep  # what is sampled ahead it did not see
+    for ids in minibatches(20):
+        shadow.submitted(ids, 100, 0.001)
+    looked = [shadow.end_interval(replace(INTERVAL, interval=40 + i), None) for i in range(15)]
+    assert looked == [False] * 10 + [True] * 5
+    assert shadow.steps == 4
+    assert shadow.live_ms == pytest.approx(shadow.default_ms)
+
+
 def test_an_error_in_the_shadow_costs_no_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,11 +19,21 @@ from rudder.steering import Steering
 class Even:
     """A shadow that finds all plans alike, and the run as fast as under the default plan."""
 
-    works, steps, fresh_share = True, 32, None
+    works, steps, fresh_share, asleep = True, 32, None, False
     live_ms = default_ms = 250.0
 
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def sleep(self) -> None:
+        self.asleep = True
+
+    def wake(self) -> None:
+        self.asleep = False
+
     def end_interval(self, metrics: IntervalMetrics, waiting_bytes: int | None) -> bool:
-        return True
+        self.looks += not self.asleep
+        return not self.asleep
 
     def look(self) -> bool:
         return True
@@ -86,6 +96,73 @@ def test_it_sleeps_under_the_default_plan_until_the_work_changes(
         drive(steering, replace(usual, rows_requested=2400), STRETCH + 5 + number)
     assert not steering.asleep
     assert controller.asked == STRETCH + 1
+
+
+def asleep(controller: Any, shadow: Even, usual: IntervalMetrics, plan: Plan) -> Steering:
+    """A run whose controller has just been put to sleep."""
+    steering = Steering(controller, Space(plan), name="deeper", shadow=shadow, guard=Guard(plan))  # type: ignore[arg-type]
+    for number in range(STRETCH):
+        drive(steering, usual, number)
+    assert steering.asleep
+    return steering
+
+
+def test_its_shadow_sleeps_once_the_run_is_as_fast_as_under_the_default_plan(usual: IntervalMetrics) -> None:
+    shadow = Even()
+    steering = asleep(Deeper(), shadow, usual, Plan())
+    assert not shadow.asleep
+    shadow.live_ms = 255.0
+    for number in range(3):
+        drive(steering, usual, STRETCH + number)
+    assert not shadow.asleep
+    shadow.live_ms = 250.5
+    drive(steering, usual, STRETCH + 3)
+    assert shadow.asleep
+    for number in range(20):
+        drive(steering, usual, STRETCH + 4 + number)
+    assert shadow.looks == STRETCH + 4
+
+
+def test_a_sleeping_shadow_is_woken_with_the_controller_and_its_buffers_fill_first(
+    usual: IntervalMetrics,
+) -> None:
+    shadow, controller = Even(), Deeper()
+    steering = asleep(controller, shadow, usual, Plan())
+    for number in range(2):
+        drive(steering, usual, STRETCH + number)
+    assert shadow.asleep
+    changed = replace(usual, rows_requested=2 * usual.rows_requested)
+    for number in range(CALM):
+        drive(steering, changed, STRETCH + 2 + number)
+    assert not steering.asleep
+    assert not shadow.asleep
+    shadow.counterfactuals = lambda plans, *, slower=1.0: {  # type: ignore[method-assign]
+        name: 250.0 if plan.depth == 2 else 200.0 for name, plan in plans.items()
+    }
+    depths = []
+    for number in range(3):
+        drive(steering, changed, STRETCH + 2 + CALM + number)
+        depths.append(steering.plan.depth)
+    assert depths == [2, 3, 3]
+
+
+def test_nothing_sleeps_while_a_plan_of_the_scripts_own_is_in_force(usual: IntervalMetrics) -> None:
+    shadow = Even()
+    steering = asleep(Deeper(), shadow, usual, Plan())
+    steering.accept(Plan(depth=6))
+    drive(steering, usual, STRETCH)
+    assert steering.asleep
+    assert not shadow.asleep
+
+
+def test_a_prior_that_counts_is_kept_up_to_date_while_it_sleeps(usual: IntervalMetrics) -> None:
+    counted = Plan(prior="frequency", half_life=128)
+    steering = asleep(Deeper(), Even(), replace(usual, plan=counted), counted)
+    for number in range(3):
+        answer = steering.step(replace(usual, interval=STRETCH + number, plan=counted))
+        assert answer.rebuild
+        steering.accept(answer.but(rebuild=False), rebuilt=True)
+        assert steering.settle() is None
 
 
 def test_without_a_guard_nothing_sleeps(usual: IntervalMetrics) -> None:

@@ -41,9 +41,17 @@ def test_what_nothing_is_modelled_of_is_not_judged(usual: IntervalMetrics) -> No
     assert not balance.asleep
 
 
+def test_intervals_that_were_modelled_as_one_count_as_many(usual: IntervalMetrics) -> None:
+    balance = Balance()
+    for interval in range(1, STRETCH):
+        assert balance.add(usual, gained=None if interval % 4 else 0.001, spent=0.002) is None
+    assert "in 16 intervals it gained 0.004 s" in str(balance.add(usual, gained=0.001, spent=0.002))
+
+
 def test_it_wakes_by_itself_and_sleeps_longer_each_time(usual: IntervalMetrics) -> None:
     balance = Balance()
-    for wanted in (SLEEP, 2 * SLEEP, 4 * SLEEP, LONGEST_SLEEP, LONGEST_SLEEP):
+    for wanted in (*(SLEEP * 2**times for times in range(6)), LONGEST_SLEEP):
+        assert wanted <= LONGEST_SLEEP
         fall_asleep(balance, usual)
         slept = 0
         while balance.asleep:

@@ -141,6 +141,24 @@ def test_how_often_to_decide_stays_the_controllers_choice() -> None:
     assert guard.review(DEFAULT, DEFAULT.but(interval=64), Modelled()) == DEFAULT.but(interval=64)
 
 
+def test_nothing_is_left_to_guard_once_the_default_plan_is_as_fast_as_ever() -> None:
+    guard = earned(3)
+    assert guard.idle(DEFAULT, Modelled(live=1 + 0.9 * ALLOWANCE))
+    assert not guard.idle(DEFAULT, Modelled(live=1 + 1.1 * ALLOWANCE))
+    assert not guard.idle(OTHER, Modelled())
+    blind = Modelled()
+    blind.live_ms = None
+    assert not guard.idle(DEFAULT, blind)
+
+
+def test_a_shadow_that_begins_anew_tells_nothing_before_its_buffers_are_full() -> None:
+    guard = earned(20)
+    assert guard.review(DEFAULT, OTHER, Modelled(forecast=0.5)) == OTHER
+    guard.began_anew()
+    assert guard.review(DEFAULT, OTHER, Modelled(forecast=0.5)) == DEFAULT
+    assert guard.review(DEFAULT, OTHER, Modelled(forecast=0.5)) == OTHER
+
+
 class AtRandom:
     """Any plan that may follow."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,77 @@ def test_minibatches_that_were_dropped_are_forgotten() -> None:
     assert some.counterfactuals({"=": Plan()})["="] == pytest.approx(some.live_ms)
 
 
+def modelled(some: Shadow, number: int) -> dict[str, float | None]:
+    waits = {"seconds_fetching": 0.95, "seconds_stalled_fetching": 0.8}
+    some.end_interval(replace(interval(number), **waits))  # type: ignore[arg-type]
+    tried = some.counterfactuals({"no window": Plan(window=0, depth=1), "half": Plan(buffer_share=50)})
+    return {"live": some.live_ms, "default": some.default_ms, **tried}
+
+
+@pytest.mark.parametrize("ahead", [0, 20, 100])
+def test_asleep_it_keeps_nothing_and_woken_it_begins_anew(ahead: int) -> None:
+    chance = np.random.default_rng(1)
+    minibatches = [chance.choice(5000, 50, replace=False) for _ in range(1000)]
+    some, feed = shadow_of(400), iter(minibatches)
+    for _ in range(ahead):
+        some.submitted(next(feed))
+
+    def train() -> None:
+        for _ in range(32):
+            some.submitted(next(feed))
+
+    train()
+    some.end_interval(interval(0))
+    some.sleep()
+    for _ in range(10):
+        train()
+        some.passed(32)
+    assert some.resting
+    assert (some.live_ms, some.counterfactuals({"=": Plan()})) == (None, {})
+    assert (len(some._numbers), some._feed.ids) == (0, [])
+    some.applied(Plan(depth=3))
+    some.wake()
+    unseen = -(-ahead // 32)  # intervals of which it did not see every minibatch
+    for _ in range(unseen):
+        assert some.resting
+        train()
+        some.passed(32)
+    assert not some.resting
+    # From here on it is as a shadow that a run has from its beginning, which the same minibatches follow.
+    fresh = shadow_of(400)
+    fresh.applied(Plan(depth=3))
+    begun = 32 * (11 + unseen)
+    for ids in minibatches[begun : 32 * (11 + unseen) + ahead]:
+        fresh.submitted(ids)
+    for number in range(3):
+        train()
+        for ids in minibatches[begun + ahead + 32 * number : begun + ahead + 32 * (number + 1)]:
+            fresh.submitted(ids)
+        found, wanted = modelled(some, 20 + number), modelled(fresh, number)
+        assert found == pytest.approx(wanted, rel=1e-3)
+        assert len(set(wanted.values())) > 2
+        assert (some.fresh_share is None) == (number == 0)
+
+
+def test_what_was_sampled_ahead_may_be_dropped_while_it_sleeps() -> None:
+    some, chance = shadow_of(), np.random.default_rng(1)
+
+    def submit(count: int) -> None:
+        for _ in range(count):
+            some.submitted(chance.choice(5000, 50, replace=False))
+
+    submit(40)
+    some.end_interval(interval(0))
+    some.sleep()
+    submit(10)
+    some.dropped()
+    some.wake()
+    assert not some.resting  # nothing is ahead that was not seen
+    submit(40)
+    some.end_interval(interval(1))
+    assert some.live_ms is not None
+
+
 def test_it_remembers_no_more_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_NUMBERS", 4096)
     some = shadow_of()
@@ -101,6 +173,9 @@ def test_it_remembers_no_more_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> 
             first = (number * 32 + _) * 100
             some.submitted(np.arange(first, first + 100))
         some.end_interval(interval(number))
+        assert some.live_ms is not None
+        assert 0 < some.live_ms < 100  # also where it has begun anew, with a lower rate
+    assert some.rate < 1
     assert len(some._numbers) <= 4096
     assert len(some._feed.ids) <= 600
 
