@@ -178,7 +178,7 @@ def test_namespaces_with_a_rate_that_tc_refuses(launcher, two_parts, workers):
     args = ("--local", "2", "--rate", "quickly", "--part-config", two_parts)
     code, output = launcher.run(*args, "--", str(workers / "roles.py"), "env")
     assert code == 1
-    assert "rudder: `tc qdisc add" in output
+    assert "rudder: `tc qdisc replace" in output
 
 
 def test_namespaces_need_root(monkeypatch):
