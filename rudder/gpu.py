@@ -51,6 +51,17 @@ class Gpu:
         """As its maker calls it."""
         return self.core.name
 
+    @property
+    def cache_bytes(self) -> int | None:
+        """Of its L2 cache; None where that is not known."""
+        import torch
+
+        if not self.place.startswith("cuda"):
+            return None
+        properties: Any = torch.cuda.get_device_properties(self.place)
+        found = getattr(properties, "L2_cache_size", 0)  # torch 2.3 and older do not have it
+        return int(found) or None
+
     def empty(self, rows: int, row_shape: Iterable[int], dtype: Any) -> Any:
         """A tensor [rows, *row_shape] on the device, contents unspecified. ``dtype``: numpy's or torch's."""
         import torch

@@ -1,7 +1,8 @@
 """Gathers into GPU memory, beside the copies that bound them and the way without Rudder, in one run.
 
 Each turn asks for other rows, into an output that was filled with something else before; every byte is
-compared, outside of the clock. Times are of the GPU's own events around everything that a turn queues.
+compared, outside of the clock. Times are of the GPU's own events around everything that a turn queues; "the
+GPU's part" leaves out what the CPU does before, which overlaps with a model's step that keeps the GPU busy.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rudder.errors import ConfigError
+from rudder.errors import ConfigError, DeviceError
 from rudder.source import ArraySource, Bytes, Ids
 
 if TYPE_CHECKING:
     from rudder.gpu import Gpu
 
+# Seconds of any GPU; no call that only queues takes so long.
+_MOST_CYCLES = 1 << 34
 # What an output holds before a turn; a row that was not written shows.
 _POISON = 0xA5
 # Share of the table that another partition has in the whole-batch measurement: most rows are remote, as in a
@@ -28,9 +31,12 @@ _REMOTE_SHARE = 0.75
 # Subject whose rate each other one's is given as a multiple of.
 _BOUND = {
     "device": "copy on the device",
+    "device, the GPU's part": "copy on the device",
     "device, by int32": "copy on the device",
     "device, by int64": "copy on the device",
     "pinned": "copy to the device",
+    "pinned, the GPU's part": "copy to the device",
+    "pinned, by int32": "copy to the device",
     "pinned, by int64": "copy to the device",
 }
 _STOCK = "index_select + to"
@@ -67,6 +73,8 @@ class GpuResult:
     subject: str
     row_bytes: int
     rows: int
+    #: That the rows were picked from.
+    table_bytes: int
     milliseconds: float
     #: Of the rows' own bytes, for copies as well: each byte is read once and written once.
     gigabytes_per_second: float
@@ -85,25 +93,52 @@ class Timer(Protocol):
     """Times what a call queues on torch's present stream."""
 
     def milliseconds(self, call: Callable[[], None]) -> float:
-        """Until the GPU has done it."""
+        """Until the GPU has done it, what the CPU does before it included."""
+        ...
+
+    def milliseconds_queued(self, call: Callable[[], None]) -> float:
+        """Of the GPU alone: all was queued before it came to it, as behind a training step."""
         ...
 
 
 class EventTimer:
     """By CUDA events, on torch's present stream."""
 
+    def __init__(self) -> None:
+        """Nothing is known yet of how long calls take the CPU."""
+        self._cycles = 1_000_000
+
     def milliseconds(self, call: Callable[[], None]) -> float:
         """From before the call to the end of what it queued."""
+        return self._time(call)[0]
+
+    def milliseconds_queued(self, call: Callable[[], None]) -> float:
+        """As `milliseconds`, with the GPU kept from it until it is queued; repeats the call until it was.
+
+        Raises DeviceError where it never is: the call itself waits for the GPU.
+        """
+        while self._cycles <= _MOST_CYCLES:
+            took, was_queued = self._time(call, busy_cycles=self._cycles)
+            if was_queued:
+                return took
+            self._cycles *= 2
+        raise DeviceError("what was to be queued waits for the GPU: its time alone cannot be told")
+
+    def _time(self, call: Callable[[], None], busy_cycles: int = 0) -> tuple[float, bool]:
+        """Milliseconds, and whether the GPU came to the call after all of it was queued."""
         import torch
 
         cuda: Any = torch.cuda
         begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
         cuda.synchronize()
+        if busy_cycles:
+            cuda._sleep(busy_cycles)  # a kernel of torch's that counts cycles
         begin.record()
         call()
         end.record()
+        was_queued = not begin.query()
         end.synchronize()
-        return float(begin.elapsed_time(end))
+        return float(begin.elapsed_time(end)), was_queued
 
 
 class WallTimer:
@@ -115,6 +150,10 @@ class WallTimer:
         call()
         return (time.perf_counter() - began) * 1e3
 
+    def milliseconds_queued(self, call: Callable[[], None]) -> float:
+        """The same: there is no queue."""
+        return self.milliseconds(call)
+
 
 @dataclass
 class _Subject:
@@ -123,19 +162,32 @@ class _Subject:
     delivers: bool = True
     #: Before the clock starts: puts row numbers where the kernel alone finds them.
     prepare: Callable[[Ids], None] = lambda ids: None
+    #: Timed without what the CPU does before the GPU can begin.
+    queued: bool = False
     times: list[float] = field(default_factory=list)
     verified: bool = True
 
 
-def measure(gpu: Gpu, timer: Timer, settings: GpuSettings, tell: Callable[[str], None]) -> list[GpuResult]:
-    """Everything, in the order of the settings. Raises ArenaError where the GPU has no room for the table."""
+def measure(
+    gpu: Gpu,
+    timer: Timer,
+    settings: GpuSettings,
+    tell: Callable[[str], None],
+    *,
+    also_batches_of: int = 0,
+) -> list[GpuResult]:
+    """Everything, in the order of the settings. Raises ArenaError where the GPU has no room for the table.
+
+    also_batches_of: bytes; for each size of row a batch of at least so many is measured, too.
+    """
     rng = np.random.default_rng(settings.seed)
     found: list[GpuResult] = []
     for row_bytes in settings.row_bytes:
         count = settings.table_bytes // row_bytes
         table = rng.integers(0, 256, size=(count, row_bytes), dtype=np.uint8)
         bench = _Table(gpu, timer, table, settings, rng)
-        for rows in settings.rows:
+        least = -(-also_batches_of // row_bytes)
+        for rows in settings.rows if max(settings.rows) >= least else (*settings.rows, least):
             tell(f"{row_bytes} bytes a row, {rows:,} rows a batch")
             found += bench.measure(rows)
         bench.close()
@@ -174,12 +226,13 @@ class _Table:
             expected = self._table[ids]
             for subject in subjects.values() if number % 2 == 0 else reversed(list(subjects.values())):
                 self._turn(subject, ids, out, expected, recorded=number > 0)
-        return _results(subjects, row_bytes, rows)
+        return _results(subjects, row_bytes, rows, self._table.nbytes)
 
     def _turn(self, subject: _Subject, ids: Ids, out: Any, expected: Bytes, *, recorded: bool) -> None:
         out.fill_(_POISON)
         subject.prepare(ids)
-        took = self._timer.milliseconds(lambda: subject.run(ids, out))
+        clock = self._timer.milliseconds_queued if subject.queued else self._timer.milliseconds
+        took = clock(lambda: subject.run(ids, out))
         if recorded:
             subject.times.append(took)
         if subject.delivers and subject.verified:
@@ -214,12 +267,14 @@ class _Table:
             ),
             _STOCK: _Subject(stock),
             "device": _Subject(gather("device")),
+            "device, the GPU's part": _Subject(gather("device"), queued=True),
             "pinned": _Subject(gather("pinned")),
+            "pinned, the GPU's part": _Subject(gather("pinned"), queued=True),
             "not pinned": _Subject(gather("pageable")),
             "mixed": _Subject(gather("mixed")),
             "a whole batch": _Subject(batch),
         }
-        for tier, wide in (("device", False), ("device", True), ("pinned", True)):
+        for tier, wide in (("device", False), ("device", True), ("pinned", False), ("pinned", True)):
             name = f"{tier}, by int{64 if wide else 32}"
             subjects[name] = _Subject(by_number(tier), prepare=list_them(wide))
         return subjects
@@ -246,7 +301,7 @@ def _open_batches(gpu: Gpu, table: Bytes, settings: GpuSettings) -> Any:
     return Prefetcher(source, options)
 
 
-def _results(subjects: dict[str, _Subject], row_bytes: int, rows: int) -> list[GpuResult]:
+def _results(subjects: dict[str, _Subject], row_bytes: int, rows: int, table_bytes: int) -> list[GpuResult]:
     times = {name: statistics.median(subject.times) for name, subject in subjects.items()}
     found = []
     for name, subject in subjects.items():
@@ -257,6 +312,7 @@ def _results(subjects: dict[str, _Subject], row_bytes: int, rows: int) -> list[G
                 name,
                 row_bytes,
                 rows,
+                table_bytes,
                 times[name],
                 row_bytes * rows / times[name] / 1e6,
                 bound,

@@ -28,6 +28,8 @@ class GpuReport:
     notes: list[str] = field(default_factory=list)
     #: Others than rank 0 print nothing.
     rank: int = 0
+    #: From which a batch is judged.
+    least_bytes: int = 0
 
     @property
     def verified(self) -> bool:
@@ -40,17 +42,19 @@ class GpuReport:
 
     def missed(self) -> list[str]:
         """Goals of Rudder's that these gathers miss; see `rudder.bench.goals`."""
-        return goals.missed(self.gathers)
+        return goals.missed(self.gathers, self.least_bytes)
 
 
-def run(device: str, settings: GpuSettings, tell: Callable[[str], None]) -> GpuReport:
-    """Measure. ``device``: of the gathers, where one rank runs alone.
+def run(
+    device: str, settings: GpuSettings, tell: Callable[[str], None], *, judged: bool = False
+) -> GpuReport:
+    """Measure. ``device``: of the gathers, where one rank runs alone. ``judged``: with batches for the goals.
 
     Raises ConfigError, ArenaError, and where ranks fail TransportError, DeadlineError.
     """
     if exchange.ranks_here() == 1:
         report = GpuReport(notes=[_ONE_RANK])
-        _gather(report, device, settings, tell)
+        _gather(report, device, settings, tell, judged)
         return report
     ranks = exchange.meet()
     report = GpuReport(rank=ranks.rank)
@@ -63,7 +67,7 @@ def run(device: str, settings: GpuSettings, tell: Callable[[str], None]) -> GpuR
     ranks.part()
     if ranks.rank == 0:
         try:
-            _gather(report, f"cuda:{place.device}", settings, tell)
+            _gather(report, f"cuda:{place.device}", settings, tell, judged)
         except ConfigError as error:
             if not report.exchanges:
                 raise ConfigError("; ".join([str(error), *report.notes])) from error
@@ -71,7 +75,13 @@ def run(device: str, settings: GpuSettings, tell: Callable[[str], None]) -> GpuR
     return report
 
 
-def _gather(report: GpuReport, device: str, settings: GpuSettings, tell: Callable[[str], None]) -> None:
+def _gather(
+    report: GpuReport, device: str, settings: GpuSettings, tell: Callable[[str], None], judged: bool
+) -> None:
     gpu = open_gpu(device)
-    report.gathers = measure(gpu, EventTimer(), settings, tell)
-    report.notes.append(f"on {gpu.name}")
+    cache = gpu.cache_bytes
+    report.least_bytes = goals.least_bytes(cache)
+    more = report.least_bytes if judged else 0
+    report.gathers = measure(gpu, EventTimer(), settings, tell, also_batches_of=more)
+    known = "unknown" if cache is None else f"{cache / 1e6:.0f} MB"
+    report.notes.append(f"on {gpu.name}, L2 {known}")

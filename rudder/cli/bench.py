@@ -152,7 +152,12 @@ def gpu(
         str, typer.Option(help="The GPU: cuda, cuda:1. Of several ranks each has its own.")
     ] = "cuda",
     goals: Annotated[
-        bool, typer.Option("--goals", help="End with 3 where gathers miss what they are built to reach.")
+        bool,
+        typer.Option(
+            "--goals",
+            help="Measure batches beyond the GPU's cache, too; end with 3 where gathers miss what they are "
+            "built to reach.",
+        ),
     ] = False,
     json_file: Annotated[
         Optional[str],
@@ -180,7 +185,7 @@ def gpu(
         threads=threads,
         seed=seed,
     )
-    report = run(device, settings, _tell)
+    report = run(device, settings, _tell, judged=goals)
     missed = report.missed() if goals else []
     if report.rank == 0:
         tables = [table.of_gpu(report.gathers)] if report.gathers else []
