@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from step_calls import refused
 
 from rudder import ArraySource, Options, Plan, Prefetcher
 from rudder.bench import gpu as bench
@@ -22,8 +23,6 @@ pytestmark = [
 ]
 
 STARTS = [0, 3000, 7000, 10_000]
-# What a step must not call: each makes the CPU wait for the GPU.
-WAITS = ("cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy", "cudaFree")
 
 
 def table_of(dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -56,9 +55,8 @@ def test_rows_come_in_the_order_of_the_callers_stream() -> None:
         stream = torch.cuda.Stream()
         kept = []
         with torch.cuda.stream(stream):
-            busy = torch.randn(4096, 4096, device="cuda")
             for ids in table.iterate([rng.integers(0, 10_000, 2000) for _ in range(60)], epochs=1):
-                busy = (busy @ busy).clamp(-1, 1)  # the GPU falls behind
+                torch.cuda._sleep(2_000_000)  # about a millisecond: the GPU falls behind
                 kept.append((ids, table[ids] + 0))
         for ids, got in kept:
             assert np.array_equal(got.cpu().numpy(), rows[ids])
@@ -97,7 +95,7 @@ def test_the_memory_of_rows_is_pinned_or_says_why_not() -> None:
 
 
 def test_a_step_waits_for_nothing() -> None:
-    """The profile of steps in their stride: no call that makes the CPU wait for the GPU."""
+    """The profile of steps in their stride: no call but those that are known not to wait for the GPU."""
     from torch.profiler import ProfilerActivity, profile
 
     rows = table_of("float32", (128,))
@@ -120,10 +118,9 @@ def test_a_step_waits_for_nothing() -> None:
                     step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    # The profiler itself waits once, when it ends.
-    called = {event.key: event.count for event in seen.key_averages() if event.key in WAITS}
-    assert called.pop("cudaDeviceSynchronize", 0) <= 1
-    assert called == {}
+    called = {event.key: event.count for event in seen.key_averages()}
+    assert called["cudaMemcpyAsync"] >= 20, "the profile shows no call of CUDA"
+    assert refused(called) == {}
 
 
 def test_the_benchmark_finds_every_byte_right() -> None:
