@@ -88,6 +88,16 @@ def test_everything_runs_and_a_table_says_on_what(folder: Path) -> None:
     for tool in ("memcheck", "racecheck"):
         assert f"compute-sanitizer --tool {tool} --error-exitcode 7" in calls
     assert "-m rudder.cli bench gpu --goals --json" in calls
+    checked = {
+        tool: next(call for call in run.calls if f"--tool {tool}" in call)
+        for tool in ("memcheck", "racecheck")
+    }
+    assert "tests/python/nccl" in checked["memcheck"]
+    assert "tests/python/nccl" not in checked["racecheck"]
+    for call in checked.values():
+        assert "tests/gpu" in call
+        # All tests but the one that profiles, by its name.
+        assert call.endswith("-k not waits_for_nothing")
     assert calls.count("--repeats 51") == 1
 
 
@@ -113,6 +123,14 @@ def test_a_step_that_fails_is_said_and_the_others_run(folder: Path, call: str, s
     assert run.done.returncode == 1
     assert run.steps()[step] == "FAILED"
     assert len(run.steps()) == 6
+
+
+def test_without_nccl_the_rest_is_checked(folder: Path) -> None:
+    run = Run(folder, NO_NCCL="NCCL is not here")
+    assert run.done.returncode == 0, run.done.stderr
+    assert run.steps()["nccl"] == "not run"
+    assert run.steps()["memcheck"] == "passed"
+    assert not any("python/nccl" in call for call in run.calls)
 
 
 def test_some_steps_can_be_asked_for(folder: Path) -> None:
