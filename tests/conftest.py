@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from rudder import _core
+    from rudder.gpu import Gpu
 
 #: Where real graphs and recorded traces may lie; RUDDER_SHARED names another place. Tests that are made from
 #: files there find the place in the same variable.
@@ -25,3 +31,40 @@ def shared() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+class SimulatedStreams:
+    """The caller's stream and Rudder's own."""
+
+    def __init__(self, runtime: _core.SimulatedGpu) -> None:
+        self.own = runtime.make_stream()
+        self.now = 0
+        self.handed: list[Any] = []
+
+    def current(self) -> int:
+        return self.now
+
+    @contextlib.contextmanager
+    def ahead(self) -> Iterator[None]:
+        self.now = self.own
+        try:
+            yield
+        finally:
+            self.now = 0
+
+    def hand_over(self, tensors: Iterable[Any]) -> None:
+        assert self.now == 0
+        self.handed = list(tensors)
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Callable[..., tuple[Gpu, _core.SimulatedGpu]]:
+    """Makes a GPU of memory, whose tensors are torch's, and what steps it and tells of it."""
+    from rudder import _core
+    from rudder.gpu import Gpu
+
+    def make(mode: str = "eager", **settings: Any) -> tuple[Gpu, _core.SimulatedGpu]:
+        runtime = _core.SimulatedGpu(mode=mode, **settings)
+        return Gpu(_core.Gpu(runtime), "cpu", SimulatedStreams(runtime)), runtime
+
+    return make

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one go: builds for it, runs the tests marked `gpu`, those under compute-sanitizer,
 # and the benchmarks with their goals. Needs nvcc, CMake, Ninja, and a Python (PYTHON, else python3) with torch, numpy,
-# pybind11, pytest, hypothesis, typer and rich; installs nothing and needs no network. NCCL is torch's own, or the
-# system's. What it finds lies in OUT, else build/gpu/out; result.md there is the table. BENCH: more options of
+# pybind11, pytest, hypothesis, typer and rich; a DGL with CUDA where its blocks are to be tested, too. Installs nothing
+# and needs no network. NCCL is torch's own, or the system's.
+# What it finds lies in OUT, else build/gpu/out; result.md there is the table. BENCH: more options of
 # `rudder bench gpu`. STEPS: only these, of "tests nccl memcheck racecheck bench exchange", where time is short.
 # Every step runs, whatever those before it did; it ends with 1 where one failed.
 set -euo pipefail
