@@ -33,6 +33,10 @@ def shared() -> Callable[[str], Path]:
     return find
 
 
+# Tensors of simulated GPUs.
+_MADE: list[Any] = []
+
+
 class SimulatedStreams:
     """The caller's stream and Rudder's own."""
 
@@ -63,8 +67,15 @@ def simulated() -> Callable[..., tuple[Gpu, _core.SimulatedGpu]]:
     from rudder import _core
     from rudder.gpu import Gpu
 
+    class Kept(Gpu):
+        """Its tensors stay, as a real one's do until its work is done: a failed test's GPU still writes."""
+
+        def empty(self, *args: Any) -> Any:
+            _MADE.append(super().empty(*args))
+            return _MADE[-1]
+
     def make(mode: str = "eager", **settings: Any) -> tuple[Gpu, _core.SimulatedGpu]:
         runtime = _core.SimulatedGpu(mode=mode, **settings)
-        return Gpu(_core.Gpu(runtime), "cpu", SimulatedStreams(runtime)), runtime
+        return Kept(_core.Gpu(runtime), "cpu", SimulatedStreams(runtime)), runtime
 
     return make
