@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rudder.agent.classifier import ClassifierController
+from rudder.agent.controller import Ahead
 from rudder.bench.agent import AGENT, AgentSettings, by_name, decider, given, held_out
-from rudder.bench.agent_players import ModelPlayer
+from rudder.bench.agent_players import AskedAhead, ModelPlayer
 from rudder.bench.agent_result import ORACLE
 from rudder.pilot.gather import Amount, gather
 from rudder.plan import Plan
@@ -42,11 +43,13 @@ class PaperOutcome:
 def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: None) -> list[PaperOutcome]:
     """Every controller on every workload, and three that need no model: always, never, and the oracle.
 
-    Classifiers learn from decisions of other workloads, which are played and labelled first.
+    Classifiers learn from decisions of other workloads, which are played and labelled first. The model is
+    asked a minibatch before the end of each interval, as a quick one is in a live run.
     """
     players: dict[str, Make] = {"always": partial(given, _Says(True)), "never": partial(given, _Says(False))}
     if settings.model is not None:
-        players[AGENT] = partial(given, ModelPlayer(decider(settings.model)))
+        model = ModelPlayer(decider(settings.model))
+        players[AGENT] = lambda _: AskedAhead(model)
     learned = [name for name in settings.controllers if name.startswith("classifier:")]
     if learned:
         lessons = gather(Amount(_LESSONS, settings.seed, scores=True), 1, tell)
@@ -86,8 +89,9 @@ class _Says:
 
 def _play(simulator: Simulator, make: Make, counts: dict[str, int]) -> None:
     controller, plan = make(simulator), simulator.plan
+    ahead = controller if isinstance(controller, Ahead) else None
     while True:
-        evidence = simulator.step(plan)
+        evidence = simulator.step(plan, ahead=ahead)
         for name in _COUNTED[:4]:
             counts[name] += getattr(evidence.metrics, name)
         if simulator.done:

@@ -161,6 +161,28 @@ def test_a_held_out_job_is_played_by_everybody() -> None:
 
 
 @pytest.mark.slow
+def test_the_papers_mode_asks_a_model_before_the_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says yes, always: what is known when it is asked is the interval without its last minibatch."""
+    asked: list[Evidence] = []
+
+    class Player:
+        def __init__(self, decider: Any) -> None:
+            """Made for any model."""
+
+        def decide(self, evidence: Evidence) -> Plan:
+            asked.append(evidence)
+            return evidence.plan.but(replace=True)
+
+    monkeypatch.setattr(paper, "decider", lambda model: None)
+    monkeypatch.setattr(paper, "ModelPlayer", Player)
+    settings = AgentSettings("a model", (), ("phases",), 1)
+    found = {each.controller: each for each in paper.run(settings)}
+    assert {each.metrics.minibatches for each in asked} == {settings.interval - 1}
+    assert len(asked) >= found["agent"].decisions
+    assert found["agent"].rows_replaced == found["always"].rows_replaced
+    assert found["agent"].relative_time == pytest.approx(1.0)
+
+
 def test_always_and_never_are_the_ends_of_the_papers_mode() -> None:
     found = {each.controller: each for each in paper.run(AgentSettings(None, (), ("phases",), 1))}
     assert list(found) == ["always", "never", "oracle"]
