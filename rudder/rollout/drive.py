@@ -36,6 +36,8 @@ class Drive:
     refused: int
     #: Intervals in which the controller slept.
     asleep: int
+    #: Modelled seconds of each interval, without those of the shadow.
+    seconds: tuple[float, ...]
 
 
 def drive(
@@ -56,12 +58,13 @@ def drive(
     controller, guard = make(simulator), Guard(simulator.plan)
     ahead = controller if isinstance(controller, Ahead) else None
     balance, watched = Balance(), simulator.shadow if guarded else None
-    current, changes, intervals, asleep, put_back = simulator.plan, 0, 0, 0, False
+    current, changes, asleep, put_back = simulator.plan, 0, 0, False
+    seconds: list[float] = []
     while not simulator.done:
         spent, asked = watched.spent if watched is not None else 0.0, not balance.asleep
         evidence = simulator.step(current, rolled_back=put_back, ahead=ahead if asked else None, asked=asked)
         put_back = False
-        intervals += 1
+        seconds.append(evidence.metrics.seconds_wall)
         asleep += not asked
         answer = kept(simulator.plan)
         if asked:
@@ -85,8 +88,9 @@ def drive(
         len(workload),
         simulator.milliseconds / len(workload),
         changes,
-        intervals,
+        len(seconds),
         guard.rolled_back,
         guard.refused,
         asleep,
+        tuple(seconds),
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import pytest
 
+from rudder.agent import balance
 from rudder.agent.controller import Controller
 from rudder.agent.default import DefaultController
 from rudder.agent.evidence import Evidence
@@ -15,7 +15,7 @@ from rudder.agent.guard import ALLOWANCE, PATIENCE, STRETCH, Guard
 from rudder.agent.shadow import ShadowController
 from rudder.bench.agent_players import AskedAhead
 from rudder.plan import KEYS, Plan
-from rudder.rollout.drive import drive
+from rudder.rollout.drive import Drive, drive
 from rudder.rollout.generate import KINDS, workload
 from rudder.rollout.workload import Workload
 
@@ -194,73 +194,58 @@ class NowThisNowThat:
         return evidence.plan.but(buffer_share=100, window=8, prior="degree")
 
 
-class Timed:
-    """Another controller; remembers how long each interval took."""
-
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-        self.seconds: list[float] = []
-
-    def decide(self, evidence: Evidence) -> Plan:
-        self.seconds.append(evidence.metrics.seconds_wall)
-        return self._controller.decide(evidence)
+def alone(some: Workload) -> Drive:
+    """The default plan."""
+    return drive(some, lambda simulator: DefaultController(), guarded=False)
 
 
-class TimedAhead(Timed):
-    """The same of one that is asked ahead, as the pilot is."""
-
-    def __init__(self, controller: Controller, share: float = 0.25) -> None:
-        super().__init__(ahead := AskedAhead(controller, share))
-        self.lead, self.ask = ahead.lead, ahead.ask
-
-
-def seconds(some: Workload, timed: Timed, *, guarded: bool = True) -> np.ndarray:
-    """Of each interval."""
-    drive(some, lambda simulator: timed, guarded=guarded)
-    return np.array(timed.seconds)
-
-
-def beyond_the_promise(live: np.ndarray, default: np.ndarray) -> float:
-    """Seconds: what was lost, less 1% and less the two worst intervals in succession."""
-    lost = live - default
-    worst = max(0.0, float(np.convolve(lost, np.ones(PATIENCE), "valid").max()))
-    return float(lost.sum() - 0.01 * default.sum() - worst)
+def guarded(some: Workload, controller: Controller) -> Drive:
+    return drive(some, lambda simulator: controller)
 
 
 ADVERSARIES = (AtRandom, Worst, NowThisNowThat)
+Beyond = Callable[[Drive, Drive], float]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_promise_holds_whatever_the_controller_answers(kind: str) -> None:
+def test_the_promise_holds_whatever_the_controller_answers(kind: str, beyond_the_promise: Beyond) -> None:
     for seed in (1, 2):
         some = workload(kind, seed, held_out=True)
-        default = seconds(some, Timed(DefaultController()), guarded=False)
+        default = alone(some)
         for made in ADVERSARIES:
-            for timed in (Timed(made()), TimedAhead(made())):
-                live = seconds(some, timed)
+            for controller in (made(), AskedAhead(made(), 0.25)):
+                live = guarded(some, controller)
                 assert beyond_the_promise(live, default) <= 0, f"{some.name}, {made.__name__}"
         # Who follows the evidence, as the pilot has learned to, stays within 1% alone.
-        for timed in (Timed(ShadowController()), TimedAhead(ShadowController())):
-            assert seconds(some, timed).sum() <= 1.01 * default.sum(), some.name
+        for controller in (ShadowController(), AskedAhead(ShadowController(), 0.25)):
+            assert sum(guarded(some, controller).seconds) <= 1.01 * sum(default.seconds), some.name
 
 
-def test_without_the_guard_the_promise_is_broken() -> None:
+@pytest.mark.parametrize("kind", ["steady", "bandwidth"])
+def test_the_promise_holds_where_the_controller_sleeps_in_between(
+    kind: str, beyond_the_promise: Beyond
+) -> None:
+    some = workload(kind, 1, held_out=True, intervals=64)
+    default = alone(some)
+    for made in ADVERSARIES:
+        live = guarded(some, made())
+        assert 0 < live.asleep < live.intervals - balance.STRETCH
+        assert beyond_the_promise(live, default) <= 0, f"{some.name}, {made.__name__}"
+
+
+def test_without_the_guard_the_promise_is_broken(beyond_the_promise: Beyond) -> None:
     some = workload("phases", 1, held_out=True)
-    default = seconds(some, Timed(DefaultController()), guarded=False)
-    assert beyond_the_promise(seconds(some, Timed(Worst()), guarded=False), default) > 0
+    unguarded = drive(some, lambda simulator: Worst(), guarded=False)
+    assert beyond_the_promise(unguarded, alone(some)) > 0
 
 
 def test_without_the_guard_they_do() -> None:
     some = workload("phases", 1)
-    default = drive(some, lambda simulator: DefaultController(), guarded=False)
-    assert drive(some, lambda simulator: Worst(), guarded=False).step_ms > 1.1 * default.step_ms
+    assert drive(some, lambda simulator: Worst(), guarded=False).step_ms > 1.1 * alone(some).step_ms
 
 
 def test_it_does_not_stand_in_the_way_of_what_gains() -> None:
     some = workload("memory", 1)
-    alone, guarded = (
-        drive(some, lambda simulator: ShadowController(), guarded=guarded) for guarded in (False, True)
-    )
-    default = drive(some, lambda simulator: DefaultController(), guarded=False)
-    assert alone.step_ms < 0.97 * default.step_ms
-    assert guarded.step_ms <= 1.02 * alone.step_ms
+    unguarded = drive(some, lambda simulator: ShadowController(), guarded=False)
+    assert unguarded.step_ms < 0.97 * alone(some).step_ms
+    assert guarded(some, ShadowController()).step_ms <= 1.02 * unguarded.step_ms
