@@ -134,7 +134,7 @@ class Guard:
 
     def began_anew(self) -> None:
         """The shadow has: its buffers have to fill before they tell anything."""
-        self._intervals = self._slow = 0
+        self._intervals = 0
 
     def _settle(self, live_ms: float, default_ms: float, steps: int, piled: int) -> None:
         """Book what was modelled: so many steps, which are so many intervals."""
@@ -161,7 +161,6 @@ class Guard:
     def _roll_back(self, answer: Plan) -> Plan:
         self.rolled_back += 1
         self.resting = STRETCH - 1
-        self._slow = 0
         return self._usual(answer)
 
     def _usual(self, answer: Plan) -> Plan:

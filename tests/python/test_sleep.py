@@ -1,4 +1,4 @@
-"""A controller that gains nothing and costs something is put to sleep by a live run's steering, and woken."""
+"""A controller that gains nothing is put to sleep by a live run's steering, and woken; no plan comes in unseen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from rudder import Evidence, IntervalMetrics, Plan
 from rudder.agent.balance import CALM, STRETCH
-from rudder.agent.guard import Guard
+from rudder.agent.guard import ALLOWANCE, Guard
 from rudder.agent.space import Space
 from rudder.steering import Steering
 
@@ -98,9 +98,12 @@ def test_it_sleeps_under_the_default_plan_until_the_work_changes(
     assert controller.asked == STRETCH + 1
 
 
-def asleep(controller: Any, shadow: Even, usual: IntervalMetrics, plan: Plan) -> Steering:
+def asleep(
+    controller: Any, shadow: Even, usual: IntervalMetrics, plan: Plan, guard: Guard | None = None
+) -> Steering:
     """A run whose controller has just been put to sleep."""
-    steering = Steering(controller, Space(plan), name="deeper", shadow=shadow, guard=Guard(plan))  # type: ignore[arg-type]
+    guard = guard or Guard(plan)
+    steering = Steering(controller, Space(plan), name="deeper", shadow=shadow, guard=guard)  # type: ignore[arg-type]
     for number in range(STRETCH):
         drive(steering, usual, number)
     assert steering.asleep
@@ -108,13 +111,16 @@ def asleep(controller: Any, shadow: Even, usual: IntervalMetrics, plan: Plan) ->
 
 
 def test_its_shadow_sleeps_once_the_run_is_as_fast_as_under_the_default_plan(usual: IntervalMetrics) -> None:
-    shadow = Even()
-    steering = asleep(Deeper(), shadow, usual, Plan())
+    shadow, guard = Even(), Guard(Plan())
+    steering = asleep(Deeper(), shadow, usual, Plan(), guard)
     assert not shadow.asleep
     shadow.live_ms = 255.0
+    account_ms = guard.account_ms
     for number in range(3):
         drive(steering, usual, STRETCH + number)
     assert not shadow.asleep
+    # What the plan before costs still is booked.
+    assert guard.account_ms == pytest.approx(account_ms - 3 * (0.02 - ALLOWANCE) * 250 * 32)
     shadow.live_ms = 250.5
     drive(steering, usual, STRETCH + 3)
     assert shadow.asleep
@@ -163,6 +169,34 @@ def test_a_prior_that_counts_is_kept_up_to_date_while_it_sleeps(usual: IntervalM
         assert answer.rebuild
         steering.accept(answer.but(rebuild=False), rebuilt=True)
         assert steering.settle() is None
+
+
+class Seldom(Even):
+    """Looks only when it is told to, and where that tells something."""
+
+    tells = False
+
+    def end_interval(self, metrics: IntervalMetrics, waiting_bytes: int | None) -> bool:
+        return False
+
+    def look(self) -> bool:
+        self.looks += 1
+        return self.tells
+
+
+def test_nothing_comes_into_force_unseen(usual: IntervalMetrics) -> None:
+    shadow, guard = Seldom(), Guard(Plan())
+    steering = Steering(Deeper(), Space(), name="deeper", shadow=shadow, guard=guard)  # type: ignore[arg-type]
+    for number in range(10):
+        drive(steering, usual, number)
+    assert (shadow.looks, steering.plan) == (10, Plan())
+    shadow.tells = True
+    while steering.plan == Plan():  # until the guard's account covers it
+        assert shadow.looks < 40
+        drive(steering, usual, shadow.looks)
+    before = shadow.looks
+    drive(steering, usual, shadow.looks)  # the answer is the plan in force
+    assert shadow.looks == before
 
 
 def test_without_a_guard_nothing_sleeps(usual: IntervalMetrics) -> None:

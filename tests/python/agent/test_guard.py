@@ -141,11 +141,93 @@ def test_how_often_to_decide_stays_the_controllers_choice() -> None:
     assert guard.review(DEFAULT, DEFAULT.but(interval=64), Modelled()) == DEFAULT.but(interval=64)
 
 
+STEP = 100 * 32  # of an interval under the default plan, in milliseconds
+
+
+def test_one_slow_interval_now_and_then_is_borne() -> None:
+    guard = earned(40)
+    in_force = guard.review(DEFAULT, OTHER, Modelled())
+    for live in (1.025, 1.0, 1.025, 1.0):
+        in_force = guard.review(in_force, OTHER, Modelled(live))
+        assert in_force == OTHER
+
+
+def test_a_surprise_is_feared_again_before_the_account_is_empty() -> None:
+    guard = earned(40)
+    assert guard.review(DEFAULT, OTHER, Modelled()) == OTHER
+    assert guard.review(OTHER, OTHER, Modelled(live=1.2)) == DEFAULT
+    assert guard.rolled_back == 1
+    assert guard.account_ms > 0.05 * STEP
+    # It fades with every interval, also with those that were modelled as one.
+    assert guard.review(DEFAULT, OTHER, Modelled(steps=STRETCH * 32)) == DEFAULT
+    assert guard.review(DEFAULT, OTHER, Modelled()) == OTHER
+
+
+def test_what_was_forecast_is_no_surprise() -> None:
+    guard = earned(40)
+    guard.account_ms = 0.2 * STEP
+    assert guard.review(DEFAULT, OTHER, Modelled(forecast=1.05)) == OTHER
+    guard.account_ms = 0.1 * STEP  # of which this interval takes nearly half
+    assert guard.review(OTHER, OTHER, Modelled(live=1.04, forecast=1.05)) == OTHER
+
+
+def test_some_surprise_is_always_feared() -> None:
+    guard = earned(100)
+    guard.account_ms = -(ALLOWANCE - 0.004) * STEP  # with what the next interval earns: 0.4%
+    assert guard.review(DEFAULT, OTHER, Modelled()) == DEFAULT
+    guard.account_ms = -(ALLOWANCE - 0.006) * STEP
+    assert guard.review(DEFAULT, OTHER, Modelled()) == OTHER
+
+
+def test_of_what_a_slower_link_would_cost_half_is_feared() -> None:
+    assert earned(8).review(DEFAULT, OTHER, Modelled(stressed=1.1)) == OTHER
+    assert earned(8).review(DEFAULT, OTHER, Modelled(stressed=1.2)) == DEFAULT
+
+
+def test_the_default_plan_is_as_it_is() -> None:
+    guard = earned(3)
+    for _ in range(PATIENCE + 1):  # slower than itself: the buffer recovers from another plan
+        assert guard.review(DEFAULT, DEFAULT, Modelled(live=1.05)) == DEFAULT
+    assert (guard.rolled_back, guard.resting) == (0, 0)
+    often = DEFAULT.but(interval=64)
+    assert guard.review(often, OTHER.but(interval=64), Modelled(forecast=1.3, steps=64)) == often
+    assert (guard.rolled_back, guard.refused) == (0, 1)
+
+
+def test_the_gain_of_a_plan_that_went_is_not_missed() -> None:
+    def gaining() -> Guard:
+        guard = earned(40)
+        assert guard.review(DEFAULT, OTHER, Modelled(forecast=0.3)) == OTHER
+        return guard
+
+    guard = gaining()
+    assert guard.review(OTHER, DEFAULT, Modelled(live=0.3)) == DEFAULT
+    assert guard.review(DEFAULT, OTHER, Modelled()) == OTHER
+    guard = gaining()
+    guard.began_anew()
+    assert guard.review(OTHER, OTHER, Modelled(live=0.3)) == DEFAULT
+    assert guard.review(DEFAULT, OTHER, Modelled()) == OTHER
+
+
+def test_computing_the_default_plan_s_prior_anew_must_be_covered_too() -> None:
+    guard, anew = earned(20), DEFAULT.but(rebuild=True)
+    assert guard.review(DEFAULT, anew, Modelled(forecast=1.3)) == DEFAULT
+    assert guard.refused == 1
+    assert guard.review(DEFAULT, anew, Modelled(forecast=0.9)) == anew
+
+
+def test_while_it_rests_the_controller_still_says_how_often() -> None:
+    guard = earned(20)
+    guard.resting = 3
+    assert guard.review(DEFAULT, OTHER.but(interval=64), Modelled()) == DEFAULT.but(interval=64)
+
+
 def test_nothing_is_left_to_guard_once_the_default_plan_is_as_fast_as_ever() -> None:
     guard = earned(3)
     assert guard.idle(DEFAULT, Modelled(live=1 + 0.9 * ALLOWANCE))
     assert not guard.idle(DEFAULT, Modelled(live=1 + 1.1 * ALLOWANCE))
     assert not guard.idle(OTHER, Modelled())
+    assert guard.idle(DEFAULT.but(share=75), Modelled())  # memory that was given away is no plan's fault
     blind = Modelled()
     blind.live_ms = None
     assert not guard.idle(DEFAULT, blind)
