@@ -96,6 +96,8 @@ class Simulator:
         self._remembered = Remembered()
         self._entered = np.zeros(workload.id_space, dtype=np.bool_)
         self._shadow: PaidShadow | None = None
+        # As it stood when the interval before began: see `rudder.shadow.Shadow.look`.
+        self._earlier: Trial | None = None
         self._submitted = 0
         if shadow and policy != SCORE:
             made = Shadow(
@@ -154,8 +156,9 @@ class Simulator:
             if self._shadow is not None:
                 self._feed_shadow()
                 tried = self._shadow.so_far(metrics)
-            ahead.ask(self._evidence(metrics, past, begin, tried))
+            ahead.ask(self._evidence(metrics, self._earlier or past, begin, tried))
         self._trial.run(end)
+        self._earlier = past
         metrics = self._metrics(before, totals, begin, end)
         self._stepped += 1000 * metrics.seconds_wall
         tried = False
@@ -170,8 +173,8 @@ class Simulator:
         return self.evidence
 
     def _evidence(self, metrics: IntervalMetrics, past: Trial | None, begin: int, tried: bool) -> Evidence:
-        """Of the interval that began at ``begin``, until now; ``past``: as it stood then; ``tried``: may the
-        shadow try plans on it?
+        """Of the interval that began at ``begin``, until now; ``past``: where plans are tried from on;
+        ``tried``: may the shadow try them?
         """
         candidates, counterfactuals = self.space.candidates(self.plan), dict[str, float]()
         if past is not None:

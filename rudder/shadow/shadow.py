@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
-from rudder.policies import LOOKAHEAD, PolicySettings
+from rudder.policies import LOOKAHEAD, SCORE, PolicySettings
 from rudder.shadow.feed import Feed
 from rudder.shadow.fit import row_seconds
 from rudder.shadow.latency import ASSUMED_S
@@ -112,6 +112,8 @@ class Shadow:
         self._live, self._beside = self._trial(plan, 0), self._trial(self._default, 0)
         #: The run as it stood when the last interval began.
         self._past: Trial | None = None
+        #: The same of the interval before it; policy "score" only.
+        self._earlier: Trial | None = None
 
     @property
     def rate(self) -> float:
@@ -141,6 +143,7 @@ class Shadow:
             self._feed.truncate(self._at)
             for trial in (self._live, self._beside):
                 trial.drop()
+            self._earlier = None  # which foresaw what is dropped
 
     def bound(self, memory: Memory) -> None:
         """The loader's bound on blocks is known now, and held since the last interval's end."""
@@ -210,13 +213,19 @@ class Shadow:
             self._feed.forget(end - _KEPT)
 
     def look(self, metrics: IntervalMetrics) -> None:
-        """`counterfactuals` are of the interval so far, until it ends; ``metrics``: of that part."""
+        """`counterfactuals` are of the interval so far, until it ends; ``metrics``: of that part.
+
+        Policy "score" replaces rows as an interval ends: its counterfactuals are of the interval before, too,
+        since nothing was replaced in this one yet.
+        """
         with self._lock:
             self._count_new()
             begin = self._live.pipeline.next
             end = min(begin + metrics.minibatches, self._feed.end)
             if end > begin:
                 self._cost(metrics, begin, end)
+                if self._policy == SCORE and self._earlier is not None:
+                    self._past, self._interval_begin = self._earlier, self._earlier.pipeline.next
 
     def counterfactuals(self, plans: Mapping[str, Plan], *, slower: float = 1.0) -> dict[str, float]:
         """Modelled milliseconds a step of the last interval under each plan; none where none was modelled.
@@ -290,7 +299,7 @@ class Shadow:
         """Both trainers through the interval, at the costs that it had."""
         self._cost(metrics, begin, end)
         steps, past = end - begin, self._live
-        self._live = past.clone()
+        self._live, self._earlier = past.clone(), past if self._policy == SCORE else None
         milliseconds = self._live.run(end)
         self.live_ms = milliseconds + 1000 * self._pause / steps
         self.default_ms = self._beside.run(end)
@@ -373,7 +382,7 @@ class Shadow:
         for at, numbers in enumerate(self._feed.ids):
             self._feed.ids[at], _ = self._numbers.of(earlier.ids[numbers])
             self._counts.count(self._feed.ids[at], len(self._numbers))
-        self._past = None
+        self._past = self._earlier = None
         self._live = self._trial(self._plan, halvings)
         self._beside = self._trial(self._default, halvings)
 

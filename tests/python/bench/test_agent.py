@@ -179,6 +179,10 @@ def test_the_papers_mode_asks_a_model_before_the_boundary(monkeypatch: pytest.Mo
     found = {each.controller: each for each in paper.run(settings)}
     assert {each.metrics.minibatches for each in asked} == {settings.interval - 1}
     assert len(asked) >= found["agent"].decisions
+    # What replacing brought is seen an interval later.
+    first, *later = (each.counterfactuals for each in asked)
+    assert first["y"] == first["n"]
+    assert all(each["y"] != each["n"] for each in later)
     assert found["agent"].rows_replaced == found["always"].rows_replaced
     assert found["agent"].relative_time == pytest.approx(1.0)
 

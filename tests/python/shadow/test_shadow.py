@@ -11,6 +11,7 @@ import pytest
 
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
+from rudder.policies import SCORE, PolicySettings
 from rudder.rollout.generate import workload
 from rudder.rollout.simulator import Simulator
 from rudder.shadow import Shadow
@@ -92,6 +93,29 @@ def test_minibatches_that_were_dropped_are_forgotten() -> None:
     some.end_interval(interval(1))
     assert some.live_ms is not None
     assert some.counterfactuals({"=": Plan()})["="] == pytest.approx(some.live_ms)
+
+
+def test_before_an_interval_ends_replacements_are_judged_by_the_one_before() -> None:
+    """The policy replaces in the last minibatch of an interval: nobody who is asked ahead has seen it."""
+    some, chance = shadow_of(400, policy=SCORE, settings=PolicySettings(period=32)), np.random.default_rng(1)
+    for _ in range(96):
+        some.submitted(chance.choice(1000, 300, replace=False))
+    plans = {"y": Plan(replace=True), "n": Plan(replace=False)}
+    busy = {"seconds_fetching": 0.95, "seconds_stalled_fetching": 0.9}
+    found = []
+    for number in range(2):
+        some.look(replace(interval(number, 31), **busy))  # type: ignore[arg-type]
+        found.append(some.counterfactuals(plans))
+        some.end_interval(replace(interval(number), **busy))  # type: ignore[arg-type]
+    assert found[0]["y"] == found[0]["n"]
+    # The first replacement fills the buffer, which has served the second interval since.
+    assert found[1]["y"] < 0.95 * found[1]["n"]
+    some.dropped()
+    for _ in range(40):
+        some.submitted(chance.choice(1000, 300, replace=False))
+    some.look(replace(interval(2, 31), **busy))  # type: ignore[arg-type]
+    again = some.counterfactuals(plans)
+    assert again["y"] == again["n"]
 
 
 def modelled(some: Shadow, number: int) -> dict[str, float | None]:
