@@ -1,4 +1,4 @@
-"""A controller that gains nothing is put to sleep by a live run's steering, and woken; no plan comes in unseen."""
+"""A controller that gains nothing is put to sleep by a live run's steering; no plan comes in unseen."""
 
 from __future__ import annotations
 

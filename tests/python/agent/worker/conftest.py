@@ -49,17 +49,26 @@ def write_model(
     scale: float = 0.3,
     poison: bool = False,
     bpe: bool = False,
+    prose: tuple[str, ...] = (),
 ) -> Path:
-    """A small llama. ``words``: tokens of their own. ``poison``: weights that are NaN."""
+    """A small llama. ``words``: tokens of their own. ``poison``: weights that are NaN. ``prose``: tokens of
+    their own that it wants to say next, whatever it has read.
+    """
     import gguf
 
     writer = gguf.GGUFWriter(str(path), "llama")
-    count = _bpe(writer) if bpe else _spm(writer, words, space_prefix)
+    texts = _bpe(writer) if bpe else _spm(writer, (*words, *prose), space_prefix)
+    count, says = len(texts), [texts.index(word) for word in prose]
     rng = np.random.default_rng(seed)
 
     def tensor(*shape: int) -> np.ndarray:
         values = rng.normal(0, scale, shape).astype(np.float32)
         return np.full_like(values, np.nan) if poison else values
+
+    def constant(values: np.ndarray) -> np.ndarray:
+        """Weights of a layer that leave the first number of a state as it is."""
+        values[0] *= not prose
+        return values
 
     writer.add_context_length(context)
     writer.add_embedding_length(width)
@@ -71,8 +80,11 @@ def write_model(
     writer.add_rope_dimension_count(width // HEADS)
     if template is not None:
         writer.add_chat_template(template)
-    writer.add_tensor("token_embd.weight", tensor(count, width))
-    writer.add_tensor("output.weight", tensor(count, width))
+    embedded, output = tensor(count, width), tensor(count, width)
+    if prose:
+        embedded[:, 0], output[:, 0], output[says, 0] = 8.0, 0.0, 40.0
+    writer.add_tensor("token_embd.weight", embedded)
+    writer.add_tensor("output.weight", output)
     writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
     for layer in range(layers):
         for name, shape in {
@@ -84,7 +96,10 @@ def write_model(
             "ffn_up": (2 * width, width),
             "ffn_down": (width, 2 * width),
         }.items():
-            writer.add_tensor(f"blk.{layer}.{name}.weight", tensor(*shape))
+            weights = tensor(*shape)
+            if name in ("attn_output", "ffn_down"):
+                weights = constant(weights)
+            writer.add_tensor(f"blk.{layer}.{name}.weight", weights)
         for name in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(width, np.float32))
     writer.write_header_to_file()
@@ -94,7 +109,7 @@ def write_model(
     return path
 
 
-def _spm(writer: Any, words: tuple[str, ...], space_prefix: bool) -> int:
+def _spm(writer: Any, words: tuple[str, ...], space_prefix: bool) -> list[str]:
     """The vocabulary of a llama 2: characters, bytes, and words that are found as they stand."""
     texts, kinds = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"], [2, 3, 3, 3, 3]
     texts += [f"<0x{byte:02X}>" for byte in range(256)]
@@ -112,10 +127,10 @@ def _spm(writer: Any, words: tuple[str, ...], space_prefix: bool) -> int:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_space_prefix(space_prefix)
-    return len(texts)
+    return texts
 
 
-def _bpe(writer: Any) -> int:
+def _bpe(writer: Any) -> list[str]:
     """The vocabulary of a GPT-2, as most models have it: bytes, and merges of pairs."""
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     moved = [byte for byte in range(256) if byte not in kept]
@@ -137,7 +152,7 @@ def _bpe(writer: Any) -> int:
     writer.add_bos_token_id(len(texts))
     writer.add_eos_token_id(len(texts) + 2)
     writer.add_add_bos_token(False)
-    return len(texts) + len(special)
+    return [*texts, *special]
 
 
 _PLAN_WORDS = (

@@ -33,6 +33,7 @@ NO_SYSTEM = (
 RAMBLING = (
     "{% for m in messages %}{{ m['content'] }}{% endfor %} Answer at length, as a poem. Once upon a time"
 )
+POEM = (" Once", " upon", " a", " midnight", " dreary")
 TOKENIZERS = {
     "characters": {},
     "merging": {"words": ("=4", "4 d", " d=", "128", "=v", "100", "32 r", " p", "6 h", "0 b=")},
@@ -41,6 +42,7 @@ TOKENIZERS = {
     "no template": {"template": None},
     "no system role": {"template": NO_SYSTEM},
     "told to ramble": {"template": RAMBLING},
+    "told to ramble, and does": {"template": RAMBLING, "prose": POEM},
 }
 
 
@@ -88,6 +90,24 @@ def test_random_weights_write_allowed_plans_only(
         assert cost["total_ms"] > 0
         different.add(plan)
     assert len(different) > 3  # it does choose
+
+
+def test_a_model_that_rambles_is_not_asked_for_more_than_a_plan(
+    random_model: Callable[..., Path], opened: Callable[..., LlamaDecider], tmp_path: Path
+) -> None:
+    decider = opened(random_model(tmp_path / "m.gguf", 7, **TOKENIZERS["told to ramble, and does"]))
+    model = decider._model
+    for ask in asks(40, 11):
+        plan, _ = decider.decide(ask)
+        assert ask.space.allows(Plan.parse(ask.evidence.partition(" | ")[0]), plan)
+        # Left to itself it goes on with the poem, and never comes to a plan.
+        said: list[int] = []
+        for _ in range(12):
+            scores = model.feed(said[-1:] or model.tokens("="))
+            said.append(max(range(model.vocabulary), key=lambda token: scores[token]))
+        words = model.spelled(said).split()
+        assert len(words) == 12
+        assert set(words) <= {word.strip() for word in POEM}
 
 
 def test_the_prompt_is_what_the_template_says(
