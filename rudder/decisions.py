@@ -68,6 +68,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "milliseconds": (int, float),
     "lead": (int,),
     "signals": (dict,),
+    "job": (str,),
     "prompt": (str,),
     "counterfactuals": (dict,),
     "live_ms": (int, float, type(None)),
@@ -82,9 +83,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "rolled_back": (bool,),
     "reason": (str,),
     "effect": (dict, type(None)),
+    "shares": (dict, type(None)),
     "cost": (dict,),
 }
 _END = ("tensor", "rank", "interval", "minibatches", "milliseconds", "effect")
+# What to do about a log that is whole, and yet not one that this Rudder has written.
+_ELSEWHERE = "another version of Rudder wrote this log: read it with that one, or run the job again"
 _SHARES = {"wanted": int, "granted": int, "free_rows": int, "why": str, "trainers": dict}
 _EFFECT = ("interval", "milliseconds_before", "milliseconds_after", "change")
 
@@ -165,18 +169,23 @@ def _checked(path: Path, number: int, line: bytes) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ValueError("it is not a JSON object")
         if values.get("schema") != SCHEMA:
-            raise ValueError(f"it is of schema {values.get('schema')!r}; this Rudder reads {SCHEMA}")
+            raise ValueError(
+                f"it is of schema {values.get('schema')!r}; this Rudder reads {SCHEMA}; {_ELSEWHERE}"
+            )
         if values.get("kind") not in ("decision", "end"):
             raise ValueError(f"its kind is {values.get('kind')!r}")
-        for name in _TYPES if values["kind"] == "decision" else _END:
-            kinds = _TYPES[name]
-            value = values.get(name, ...)
+        wanted = _TYPES if values["kind"] == "decision" else _END
+        missing = [name for name in wanted if name not in values]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing; {_ELSEWHERE}")
+        for name in wanted:
+            kinds, value = _TYPES[name], values[name]
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                raise ValueError(f"{name} is {'missing' if value is ... else repr(value)}")
+                raise ValueError(f"{name} is {value!r}")
         _check_numbers("effect", values["effect"] or {}, _EFFECT if values["effect"] else ())
         if values["kind"] == "decision":
             _check_plans(values)
-            _check_shares(values.get("shares"))
+            _check_shares(values["shares"])
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}, line {number}: {error}") from None
     return values

@@ -61,13 +61,13 @@ def as_text(decision: dict[str, Any]) -> list[str]:
         + (f" ({decision['reason']})" if decision["reason"] else "")
     ]
     lines.append(f"  evidence  {decision['milliseconds']:.2f} ms a step{_in_words(decision['signals'])}")
-    if decision.get("job"):
+    if decision["job"]:
         lines.append(f"  job       {decision['job'].replace(chr(10), '; ')}")
     ahead = f" (asked {decision['lead']} minibatches before the end)" if decision["lead"] else ""
     lines.append(f"  prompt    {_indented(decision['prompt'])}{ahead}")
     lines.append(f"  shadow    {_shadow(decision)}")
     lines.append(f"  plan      {_plan(decision)}")
-    if decision.get("shares"):
+    if decision["shares"] is not None:
         lines.append(f"  share     {_share(decision['shares'])}")
     lines.append(f"  effect    {_effect(decision['effect'])}")
     cost = decision["cost"]

@@ -28,6 +28,8 @@ def line(interval: int, times: dict[str, float], before: Plan = PLAN, after: Pla
         "interval": interval,
         "minibatches": 32,
         "lead": 0,
+        "job": "",
+        "shares": None,
         "milliseconds": 10.0,
         "signals": {},
         "prompt": f"interval 3: 12 ms a step\n{before} | {NUMBERS}",
