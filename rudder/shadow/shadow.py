@@ -149,8 +149,9 @@ class Shadow:
         """The loader's bound on blocks is known now, and held since the last interval's end."""
         with self._lock:
             self._memory = memory
-            for trial in (self._live, self._beside):
-                trial.bound(memory)
+            if not self.resting:
+                for trial in (self._live, self._beside):
+                    trial.bound(memory)
 
     def applied(
         self,

@@ -207,15 +207,16 @@ def test_asleep_it_takes_no_time_and_looks_again_when_woken(monkeypatch: pytest.
     assert shadow.asleep
     for number in range(1, 40):
         metrics = replace(INTERVAL, interval=number)
-        assert not shadow.so_far(metrics, None)
-        assert not shadow.end_interval(metrics, None)
+        assert not shadow.so_far(metrics, 1 << number)
+        assert not shadow.end_interval(metrics, 1 << number)
         assert not shadow.look()
         shadow.applied(INTERVAL.plan, None, 0.0)
-        assert shadow._spent == 0 or shadow._spent < 0.01
+        assert shadow._spent == 0
     shadow.wake()
     assert shadow.asleep  # what is sampled ahead it did not see
     for ids in minibatches(20):
         shadow.submitted(ids, 100, 0.001)
+    assert not shadow.so_far(replace(INTERVAL, interval=40, minibatches=3), 1 << 20)
     looked = [shadow.end_interval(replace(INTERVAL, interval=40 + i), None) for i in range(15)]
     assert looked == [False] * 10 + [True] * 5
     assert shadow.steps == 4

@@ -147,6 +147,7 @@ def test_asleep_it_keeps_nothing_and_woken_it_begins_anew(ahead: int) -> None:
     assert (some.live_ms, some.counterfactuals({"=": Plan()})) == (None, {})
     assert (len(some._numbers), some._feed.ids) == (0, [])
     some.applied(Plan(depth=3))
+    some.bound(Memory(400, 100, 5000.0))
     some.wake()
     unseen = -(-ahead // 32)  # intervals of which it did not see every minibatch
     for _ in range(unseen):
@@ -157,6 +158,7 @@ def test_asleep_it_keeps_nothing_and_woken_it_begins_anew(ahead: int) -> None:
     # From here on it is as a shadow that a run has from its beginning, which the same minibatches follow.
     fresh = shadow_of(400)
     fresh.applied(Plan(depth=3))
+    fresh.bound(Memory(400, 100, 5000.0))
     begun = 32 * (11 + unseen)
     for ids in minibatches[begun : 32 * (11 + unseen) + ahead]:
         fresh.submitted(ids)
