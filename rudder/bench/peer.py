@@ -63,7 +63,8 @@ class Peer:
             channels = list(self._channels)
         for channel in channels:
             channel.close()
-        self._forget()
+        with self._lock:
+            self._forget()
 
     def _run(self) -> None:
         while True:
@@ -94,11 +95,7 @@ class Peer:
             _log.info("%s", error)
         finally:
             channel.close()
-            with self._lock:
-                self._channels.discard(channel)
-                last = not self._channels
-            if last:
-                self._forget()
+            self._leave(channel)
             self._room.release()
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -169,17 +166,23 @@ class Peer:
             pids = [program.pid for program in self._programs]
         return {"seconds": cpu_seconds(pids)}
 
-    def _forget(self) -> None:
-        """Let everything go that was made for clients."""
+    def _leave(self, channel: Channel) -> None:
+        """A client is gone; with the last one goes what was made for them."""
         with self._lock:
-            self._doors = {}
-            doors = self._serving.pop_all()
-            streams, self._streams = self._streams, {}
-            tables, self._tables = self._tables, {}
-            programs, self._programs = self._programs, []
+            self._channels.discard(channel)
+            if not self._channels:
+                # At once: another client may come any moment, and what it asks for is its own.
+                self._forget()
+
+    def _forget(self) -> None:
+        """Let everything go that was made for clients. REQUIRES: locked, until all of it is gone."""
+        self._doors = {}
+        streams, self._streams = self._streams, {}
+        tables, self._tables = self._tables, {}
+        programs, self._programs = self._programs, []
         for program in programs:
             program.close()
-        doors.close()
+        self._serving.close()
         for stream in streams.values():
             stream.close()
         for table in tables.values():

@@ -59,6 +59,8 @@ class StreamServer:
             sock.settimeout(None)
             while True:
                 left, chunk = _ORDER.unpack(_read(sock, _ORDER.size))
+                if chunk == 0:
+                    return  # writes of nothing have no end
                 at = 0
                 while left > 0:
                     end = min(at + min(chunk, left), len(self._bytes))

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rudder.errors import ConfigError, TransportError
 from rudder.serve import handshake
@@ -35,6 +35,24 @@ def _leave_to_parent() -> None:
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 
+def _connect(
+    host: str, port: int, patience_s: float, begins: Callable[[socket.socket], None]
+) -> socket.socket:
+    failure = OSError(f"{host} has no address")
+    for family, kind, protocol, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            begins(sock)
+            sock.settimeout(patience_s)
+            sock.connect(place)
+        except OSError as error:
+            failure = error
+            sock.close()
+        else:
+            return sock
+    raise failure
+
+
 class DoorClient:
     """A session with the server of one partition; it lasts as long as the connection. Thread-safe."""
 
@@ -47,10 +65,12 @@ class DoorClient:
         address: bytes,
         hosts: Sequence[str] = (),
         patience_s: float = PATIENCE_S,
+        begins: Callable[[socket.socket], None] = lambda sock: None,
     ) -> None:
         """Enter. ``address``: of this process's worker, whose connections come from ``hosts``.
 
-        Raises TransportError, which names the partition.
+        ``begins`` is given each socket before anything is waited for: who shuts it down ends the attempt; an
+        OSError of its own does, too. Raises TransportError, which names the partition.
         """
         self._who = f"the feature server of partition {partition} at {host}:{port}"
         self._partition, self._patience = partition, patience_s
@@ -58,7 +78,7 @@ class DoorClient:
         self._reader = FrameReader(MEMBER_BYTES)
         until = time.monotonic() + patience_s
         try:
-            self._sock = socket.create_connection((host, port), patience_s)
+            self._sock = _connect(host, port, patience_s, begins)
         except OSError as error:
             raise TransportError(f"{self._who} cannot be reached: {error}", partition) from error
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -28,11 +29,14 @@ _log = logging.getLogger("rudder")
 # keeps a thousand trainers from knocking all the time.
 _FIRST_DELAY_S = 1.0
 _LAST_DELAY_S = 30.0
-# At the start of a job its feature server may come up a little later than the trainers.
+# At the start of a job its feature servers may come up a little later than the trainers. Of all together: a
+# job whose servers never come does not wait for each of them.
 _START_S = 5.0
 _START_TICK_S = 0.1
 
-_END_S = 1.0
+# What the threads may take to end, all together. They are told to, and wait for nothing but a resolver.
+_END_S = 5.0
+_END_TICK_S = 0.1
 
 #: Name, rows, bytes of a row.
 _Table = tuple[str, int, int]
@@ -53,6 +57,7 @@ class Connector:
         #: The transport that reaches every table opened here.
         self.transport: UcxTransport = compiled.UcxTransport(devices=devices)
         ucx.tell_if_open(self.transport.why_open)
+        self._start_until = time.monotonic() + _START_S
         self._lock = threading.Lock()
         self._peers: dict[int, _Peer] = {}
         self._losses = threading.Thread(target=self._tell, name="rudder-ucx-losses", daemon=True)
@@ -65,7 +70,9 @@ class Connector:
             raise ClosedError("the connections to the feature servers are closed")
         with self._lock:
             if part not in self._peers:
-                self._peers[part] = _Peer(part, self._servers, self.transport, self._secret, self._closed)
+                self._peers[part] = _Peer(
+                    part, self._servers, self.transport, self._secret, self._closed, self._start_until
+                )
         self._peers[part].open(table, (name, rows, row_bytes))
 
     def closed(self) -> bool:
@@ -73,14 +80,19 @@ class Connector:
         return self._closed.is_set()
 
     def close(self) -> None:
-        """End every session. Idempotent."""
+        """End every session, and attempts to open one. Idempotent."""
         self._closed.set()
         with self._lock:
             peers = list(self._peers.values())
         for peer in peers:
-            peer.close()
+            peer.end()
+        until = time.monotonic() + _END_S
+        for peer in peers:
+            peer.join(until)
         self.transport.close()
-        self._losses.join(_END_S)
+        # However busy the machine is: a thread that is on its way back from the transport when the
+        # interpreter ends would end the process. It waits for nothing else.
+        self._losses.join()
 
     def _tell(self) -> None:
         """Have each peer know of the loss of its connection, until the transport is closed."""
@@ -111,10 +123,18 @@ class _Peer:
     """One partition's server: away -> entered -> (lost -> entered again)*."""
 
     def __init__(
-        self, part: int, servers: Places, transport: UcxTransport, secret: bytes, closed: threading.Event
+        self,
+        part: int,
+        servers: Places,
+        transport: UcxTransport,
+        secret: bytes,
+        closed: threading.Event,
+        start_until: float,
     ) -> None:
         self._part, self._servers = part, servers
         self._transport, self._secret, self._closed = transport, secret, closed
+        self._start_until = start_until
+        self._attempt: socket.socket | None = None  # the last one to enter
         self._lock = threading.Lock()  # guards what follows
         self._client: DoorClient | None = None
         self._tables: dict[int, _Table] = {}
@@ -146,19 +166,28 @@ class _Peer:
             self._why = why
             client.end()
 
-    def close(self) -> None:
-        client = self._client
-        if client is not None:
-            client.end()
-        if self._thread is not None:
-            # An attempt to enter may be waiting for an answer; it will find the transport closed.
-            self._thread.join(_END_S)
+    def end(self) -> None:
+        """End the session, or the attempt to open one. REQUIRES: closed."""
+        attempt = self._attempt  # the session's connection, too
+        if attempt is not None:
+            with contextlib.suppress(OSError):
+                attempt.shutdown(socket.SHUT_RDWR)
+
+    def join(self, until: float) -> None:
+        """Wait until the peer is no longer watched. REQUIRES: closed."""
+        while self._thread is not None and self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            self.end()  # again: a socket that had not begun to connect takes no notice
+            self._thread.join(min(left, _END_TICK_S))
+
+    def _begins(self, sock: socket.socket) -> None:
+        self._attempt = sock
+        if self._closed.is_set():  # `end` may have come before it was there
+            raise ConnectionAbortedError("the connections to the feature servers are closed")
 
     def _enter_first(self) -> None:
         """Enter, waiting a little for a server that still starts. REQUIRES: locked."""
         if self._refused is not None and time.monotonic() - self._refused[0] < _LAST_DELAY_S:
             raise self._refused[1]  # every further table would wait as long
-        until = time.monotonic() + _START_S
         while True:
             try:
                 self._enter()
@@ -166,7 +195,7 @@ class _Peer:
             except TransportError as error:
                 # Not up yet, or crowded out by all the others that start.
                 again = isinstance(error.__cause__, (ConnectionError, FileNotFoundError))
-                if not again or time.monotonic() > until or self._closed.wait(_START_TICK_S):
+                if not again or time.monotonic() > self._start_until or self._closed.wait(_START_TICK_S):
                     self._refused = (time.monotonic(), error)
                     raise
 
@@ -178,7 +207,9 @@ class _Peer:
         except IndexError:
             named = f"{ENV_SERVERS} names no feature server for partition {self._part}"
             raise TransportError(named, self._part) from None
-        client = DoorClient(*place, self._secret, self._part, transport.address, transport.hosts)
+        client = DoorClient(
+            *place, self._secret, self._part, transport.address, transport.hosts, begins=self._begins
+        )
         try:
             # Known before the transport is: it may lose the server at once.
             self._why, self._client = "", client
@@ -228,8 +259,6 @@ class _Peer:
                 self._why = str(error)
                 continue
             _log.warning("the feature server of partition %d serves again", self._part)
-            if self._closed.is_set() and self._client is not None:
-                self._client.end()  # `close` may have come before it was there
             return
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -20,8 +19,6 @@ from rudder.integrations.dgl_hosts import kvdata_segment
 from rudder.serve.door import Door
 from rudder.serve.feature_server import FeatureServer
 from rudder.serve.secret import ENV_SECRET, secret_of_job
-
-_log = logging.getLogger("rudder")
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,10 @@ def serve(settings: ServeSettings) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whoever reads the file finds all of it, or none."""
+    """Whoever reads the file finds all of it, or none. Raises ConfigError where it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(f"the address file {path} cannot be written: {error.strerror}") from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import socket
+import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -70,6 +73,36 @@ def test_a_stream_needs_its_token(peer: Peer) -> None:
         sock.sendall(bytes(32))  # exactly a token, so that closing does not reset
         assert sock.recv(1) == b""
     far.close()
+
+
+def test_a_stream_of_empty_writes_ends(peer: Peer) -> None:
+    far = FarSide([peer.address], SECRET)
+    (table,) = far.tables(SETTINGS, 64)
+    answer = far.ask(1, "stream", name=table.name)
+    with socket.create_connection(("127.0.0.1", answer["port"])) as sock:
+        sock.sendall(bytes.fromhex(answer["token"]) + struct.pack("!QQ", 10, 0))
+        assert sock.recv(1) == b""
+    far.close()
+
+
+def test_what_the_next_client_asks_for_is_not_forgotten_with_the_last_ones(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    forget = peer._forget
+
+    def watched() -> None:
+        held.put(peer._lock.locked())  # nobody is answered meanwhile
+        forget()
+
+    monkeypatch.setattr(peer, "_forget", watched)
+    far = FarSide([peer.address], SECRET)
+    far.tables(SETTINGS, 64)
+    far.close()
+    assert held.get(timeout=60)
+    with contextlib.closing(FarSide([peer.address], SECRET)) as later:
+        later.tables(SETTINGS, 64)
+        assert len(segments()) == 1
 
 
 def test_who_does_not_know_the_secret_learns_nothing(peer: Peer) -> None:

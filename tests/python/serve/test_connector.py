@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import socket
 import threading
 import time
 import types
@@ -15,6 +16,7 @@ import pytest
 
 from rudder import ucx
 from rudder.errors import ClosedError, ConfigError, TransportError
+from rudder.serve import client as client_module
 from rudder.serve import connector as connector_module
 from rudder.serve.connector import Connector, shared
 from rudder.serve.door import Door
@@ -269,6 +271,60 @@ def test_closing_while_a_server_is_away(servers: list[Server], connector: Connec
         pass
     connector.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("rudder-ucx")]
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_closing_while_a_server_says_nothing(
+    servers: list[Server], monkeypatch: pytest.MonkeyPatch, accepts: bool
+) -> None:
+    # Far more than `close` waits for its threads: they end because they are told to.
+    monkeypatch.setattr(client_module.DoorClient.__init__, "__defaults__", ((), 600.0, lambda sock: None))
+    monkeypatch.setattr(connector_module, "_END_S", 60.0)
+    connector = Connector([server.door.address for server in servers], SECRET, own=0)
+    connector.open(1, 5, "x", 10, 8)
+    silence, began = threading.Event(), threading.Event()
+    stock = connector_module._Peer._begins
+
+    def begins(self: connector_module._Peer, sock: socket.socket) -> None:
+        assert silence.wait(60)
+        stock(self, sock)
+        began.set()
+
+    monkeypatch.setattr(connector_module._Peer, "_begins", begins)
+    servers[1].close()
+    with socket.socket() as silent, contextlib.ExitStack() as stack:
+        silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        silent.bind(servers[1].door.address)
+        silent.listen(0)
+        if not accepts:  # its queue is full: who connects hears nothing
+            stack.enter_context(socket.create_connection(servers[1].door.address))
+        silence.set()
+        assert began.wait(60)
+        if accepts:
+            peer, _ = silent.accept()
+            stack.enter_context(peer)
+            assert peer.recv(1)
+        connector.close()
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("rudder-ucx")]
+
+
+def test_servers_that_never_come_are_waited_for_together(
+    servers: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def away(host: str, port: int, secret: bytes, partition: int, *args: object, **more: object) -> None:
+        asked.append(partition)
+        raise TransportError("away", partition) from ConnectionRefusedError()
+
+    monkeypatch.setattr(connector_module, "DoorClient", away)
+    monkeypatch.setattr(connector_module, "_START_S", 0.3)
+    with contextlib.closing(Connector([("127.0.0.1", 1)] * 3, SECRET)) as connector:
+        for part in (1, 2):
+            with pytest.raises(TransportError, match="away"):
+                connector.open(part, 1, "x", 1, 1)
+    assert asked[-1] == 2
+    assert asked.count(2) == 1  # the first one's wait was for both
 
 
 def test_the_processs_connector(servers: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:

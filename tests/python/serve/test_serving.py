@@ -226,6 +226,11 @@ def test_several_clients_of_one_server(server: ServerProcess, segment: Segment) 
 def test_sessions_leave_nothing(segment: Segment) -> None:
     me = psutil.Process()
 
+    def segments() -> int:
+        """Shared memory that this process has mapped, of System V and of POSIX."""
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        return sum("/SYSV" in line or "/dev/shm/" in line for line in maps)
+
     def visit(times: int, server) -> None:
         for _ in range(times):
             with contextlib.closing(
@@ -237,11 +242,11 @@ def test_sessions_leave_nothing(segment: Segment) -> None:
 
     with serving(ServeSettings(1, "127.0.0.1"), SECRET.encode()) as door:
         visit(50, door.address)
-        before = (me.num_fds(), threading.active_count(), me.num_threads())
+        before = (me.num_fds(), threading.active_count(), me.num_threads(), segments())
         memory = me.memory_info().rss
         visit(int(os.environ.get("RUDDER_CYCLES", "1000")), door.address)
         assert door.counts() == {}
-        assert (me.num_fds(), threading.active_count(), me.num_threads()) == before
+        assert (me.num_fds(), threading.active_count(), me.num_threads(), segments()) == before
         assert me.memory_info().rss - memory < 32 << 20
 
 
@@ -287,6 +292,15 @@ def test_settings_that_cannot_work() -> None:
     for wrong in ({"partition": -1}, {"port": -1}, {"threads": 0}):
         with pytest.raises(ConfigError, match="must be at least"):
             ServeSettings(**{"partition": 0, "address": "127.0.0.1", **wrong})
+
+
+def test_an_address_file_that_cannot_be_written(tmp_path: Path) -> None:
+    settings = ServeSettings(partition=0, address="127.0.0.1", address_file=str(tmp_path / "absent" / "0"))
+    with (
+        pytest.raises(ConfigError, match="absent/0 cannot be written: No such file"),
+        serving(settings, SECRET.encode()),
+    ):
+        pass
 
 
 def test_an_address_that_no_interface_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from rudder import ArraySource, Options, Plan, Prefetcher
-from rudder._core import LoopbackTransport
+from rudder._core import CallbackTransport, LoopbackTransport, Transport
+from rudder.shadow import latency
 from rudder.shadow.latency import ASSUMED_S, first_row_seconds
 
 ROWS = np.arange(4000, dtype=np.float32).reshape(1000, 4)
@@ -30,7 +32,7 @@ def peers(*far: int, broken: Sequence[int] = ()) -> list[list[LoopbackTransport]
     return found
 
 
-def measured(routes: list[list[LoopbackTransport]]) -> float | None:
+def measured(routes: Sequence[Sequence[Transport]]) -> float | None:
     return first_row_seconds(routes, table=0, part_starts=STARTS, row_bytes=16)
 
 
@@ -50,6 +52,49 @@ def test_peers_that_fail_are_left_out() -> None:
     assert seconds is not None
     assert seconds >= FAR_S
     assert measured(peers(broken=(1, 3))) is None
+
+
+def test_all_peers_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "_DEADLINE_S", 20.0)
+    asked = threading.Barrier(3)
+
+    def pull(table: int, parts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        asked.wait(20.0)  # breaks where the others are not asked meanwhile
+        return np.zeros((len(rows), 16), dtype=np.uint8)
+
+    starts = np.array([0, 100, 200, 300, 400])
+    routes: list[list[Transport]] = [[], *([CallbackTransport("kvstore", pull)] for _ in range(3))]
+    assert first_row_seconds(routes, table=0, part_starts=starts, row_bytes=16) is not None
+    assert not asked.broken
+
+
+def test_peers_of_one_transport_are_asked_as_a_minibatch_asks_them() -> None:
+    calls: list[list[int]] = []
+
+    def pull(table: int, parts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        calls.append(parts.tolist())
+        if 3 in parts and 3 in away:
+            raise RuntimeError("it is away")
+        return np.zeros((len(rows), 16), dtype=np.uint8)
+
+    away: set[int] = set()
+    kvstore = CallbackTransport("kvstore", pull)
+    routes: list[list[Transport]] = [[], [kvstore], [kvstore], [kvstore]]
+    assert measured(routes) is not None
+    assert calls == [[1, 3]] * len(calls)
+    calls.clear()
+    away.add(3)
+    assert measured(routes) is not None  # of the one that is there
+    assert calls[0] == [1, 3]
+    assert [1] in calls
+
+
+def test_a_peer_that_falls_silent_has_answered_once() -> None:
+    routes = peers(1, 3)
+    assert measured([[], routes[1], [], []]) is not None
+    quiet = peers()[1][0]
+    quiet.inject(stall=True, after=1)
+    assert measured([[], [quiet], [], []]) is not None
 
 
 class Far(ArraySource):
