@@ -109,6 +109,7 @@ if scenario == "is_refused":
     os.environ["RUDDER_SECRET"] = "not the secret of this job"
 feats = rudder.attach(g, "feats", capacity=0, prior="none", **given["options"])
 assert right(g, feats[ids])
+torch.distributed.barrier()  # whatever the test does to a server or a link, all trainers have started before
 if g.rank() == 0:
     print(f"served by {feats.route_state()[1]['transport']}", flush=True)
     wait_for("go")
