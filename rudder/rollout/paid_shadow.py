@@ -1,8 +1,7 @@
 """The shadow of a simulated run, within a share of the run's time, as `rudder.shadowing` keeps a live one.
 
 A simulation must not depend on how fast the machine is that runs it, so what the shadow takes is stated, not
-measured: `ACCESS_SECONDS` for each plan and sampled access. docs/agent.md says in what else this differs from a
-live run's.
+measured: `ACCESS_SECONDS` for each plan and sampled access. docs/agent.md has the other differences.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from rudder import ArraySource, Evidence, Options, Plan, Prefetcher, explain, pull_routes
+from rudder.agent.balance import SLEEP, STRETCH
 from rudder.agent.guard import BOUND, PATIENCE
 from rudder.errors import ConfigError
 from rudder.metrics import IntervalMetrics
@@ -221,6 +222,30 @@ def test_asleep_it_takes_no_time_and_looks_again_when_woken(monkeypatch: pytest.
     assert looked == [False] * 10 + [True] * 5
     assert shadow.steps == 4
     assert shadow.live_ms == pytest.approx(shadow.default_ms)
+
+
+def test_a_run_whose_controller_gains_nothing_goes_on_without_its_shadow_and_with_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watches:
+        def decide(self, evidence: Evidence) -> Plan:
+            return evidence.plan
+
+    # However unevenly this machine takes steps of a millisecond.
+    monkeypatch.setattr("rudder.agent.balance.CHANGED", 1e9)
+    found = run(tmp_path, Watches(), 4 * (STRETCH + SLEEP + STRETCH))
+    asleep = [each["outcome"] == "asleep" for each in found]
+    first = asleep.index(True)
+    awake = asleep.index(False, first)
+    assert awake - first == SLEEP
+    # It looks until the default plan, which took a moment to come into force, is as fast as ever.
+    assert found[first]["live_ms"] is not None
+    assert all(each["live_ms"] is None for each in found[first + 2 : awake])
+    again = [each for each in found[awake:] if each["counterfactuals"]]
+    assert again
+    for each in again:
+        assert all(0 < ms < 1e4 for ms in each["counterfactuals"].values())
+        assert each["live_ms"] == pytest.approx(each["default_ms"])
 
 
 def test_an_error_in_the_shadow_costs_no_training(
