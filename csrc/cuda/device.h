@@ -3,7 +3,8 @@
 //
 // A row is read where it lies: in device memory, or in pinned host memory across the bus (zero-copy). Rows in
 // memory that could not be pinned are copied into a pinned block first, by the CPU, and read from there in
-// the same launch. Thread-safety: every method may be called from any thread.
+// the same launch. The list of rows goes up as slots of 4 bytes (row_windows.h), as addresses only where rows
+// lie off the grid of their memory. Thread-safety: every method may be called from any thread.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "common/thread_pool.h"
+#include "cuda/row_windows.h"
 #include "cuda/runtime.h"
 #include "cuda/upload_blocks.h"
 #include "memory/pin.h"
@@ -65,10 +67,19 @@ class Device final : public Pinner, public std::enable_shared_from_this<Device> 
   struct Listed {
     std::uint64_t bits = 0;               // of all addresses, or-ed
     std::vector<std::size_t> unreadable;  // positions of rows that the GPU cannot read where they lie
+    bool complete = true;                 // false: a row has no slot
   };
-  // Writes the addresses of the rows into `list`.
-  Listed enlist(std::span<const std::byte* const> from, std::size_t row_bytes, const std::byte** list,
-                ThreadPool& pool) const;
+  // Calls write(i, row, region) for each row that lies in a region. REQUIRES regions_mutex_.
+  template <typename Write>
+  Listed enlist(std::span<const std::byte* const> from, std::size_t row_bytes, ThreadPool& pool,
+                const Write& write) const;
+  // Writes slots, and those of the targets after them, adding windows of all regions; `complete` says whether
+  // that was possible and takes fewer bytes than addresses.
+  Listed enlist_slots(std::span<const std::byte* const> from, std::span<std::byte* const> to,
+                      std::size_t row_bytes, std::uint32_t* list, RowWindows& windows,
+                      ThreadPool& pool) const;
+  Listed enlist_addresses(std::span<const std::byte* const> from, std::span<std::byte* const> to,
+                          std::size_t row_bytes, const std::byte** list, ThreadPool& pool) const;
 
   const std::shared_ptr<Runtime> runtime_;
   UploadBlocks lists_;

@@ -19,17 +19,23 @@ namespace rudder::cuda {
 // Threads of a warp; a row is never shared by more.
 inline constexpr unsigned kWarp = 32;
 
-// Where rows come from: an address for each row (any mix of memory), or numbers of rows of one table.
-enum class From : std::uint8_t { kAddresses, kInt32, kInt64 };
+// Where rows come from: an address or a slot for each row (any mix of memory), or numbers of rows of one
+// table. A slot is 4 bytes: the number of a window, and in the lower kRowBits that of a row in it.
+enum class From : std::uint8_t { kAddresses, kSlots, kInt32, kInt64 };
+
+// A million rows a window: whole tiers and shards in a few of them, and 4,096 windows.
+inline constexpr unsigned kRowBits = 20;
 
 // Rows to copy, each row_bytes long. All pointers are readable by whoever runs it.
 struct RowCopies {
   std::size_t rows = 0;
   std::size_t row_bytes = 0;
   From from = From::kAddresses;
-  const void* index = nullptr;       // addresses, or int32 / int64 row numbers, >= 0
-  const std::byte* table = nullptr;  // of row numbers
-  std::byte* const* to = nullptr;    // null: one row after another from `out` on
+  const void* index = nullptr;          // addresses, slots, or int32 / int64 row numbers, >= 0
+  const std::byte* table = nullptr;     // of row numbers
+  std::byte* const* windows = nullptr;  // of slots: where each begins
+  const void* to = nullptr;  // slots where `index` holds slots, else addresses; null: one row after another
+                             // from `out` on
   std::byte* out = nullptr;
   unsigned vector = 1;  // 16, 8, 4 or 1; divides row_bytes and every address
 };
@@ -87,10 +93,18 @@ RUDDER_HOST_DEVICE void copy_row(const std::byte* from, std::byte* to, std::size
   for (; at < vectors; at += lanes) target[at] = source[at];
 }
 
+RUDDER_HOST_DEVICE std::byte* slot_at(const RowCopies& job, const void* list, std::size_t row) {
+  const std::uint32_t slot = static_cast<const std::uint32_t*>(list)[row];
+  return job.windows[slot >> kRowBits] +
+         static_cast<std::size_t>(slot & ((std::uint32_t{1} << kRowBits) - 1)) * job.row_bytes;
+}
+
 template <From kFrom>
 RUDDER_HOST_DEVICE const std::byte* source_of(const RowCopies& job, std::size_t row) {
   if constexpr (kFrom == From::kAddresses) {
     return static_cast<const std::byte* const*>(job.index)[row];
+  } else if constexpr (kFrom == From::kSlots) {
+    return slot_at(job, job.index, row);
   } else if constexpr (kFrom == From::kInt32) {
     return job.table +
            static_cast<std::size_t>(static_cast<const std::int32_t*>(job.index)[row]) * job.row_bytes;
@@ -100,12 +114,21 @@ RUDDER_HOST_DEVICE const std::byte* source_of(const RowCopies& job, std::size_t 
   }
 }
 
+template <From kFrom>
+RUDDER_HOST_DEVICE std::byte* target_of(const RowCopies& job, std::size_t row) {
+  if (job.to == nullptr) return job.out + row * job.row_bytes;
+  if constexpr (kFrom == From::kSlots) {
+    return slot_at(job, job.to, row);
+  } else {
+    return static_cast<std::byte* const*>(job.to)[row];
+  }
+}
+
 template <typename Vector, From kFrom>
 RUDDER_HOST_DEVICE void copy_rows(const RowCopies& job, std::size_t group, std::size_t groups, unsigned lane,
                                   unsigned lanes) {
   for (std::size_t row = group; row < job.rows; row += groups) {
-    std::byte* to = job.to != nullptr ? job.to[row] : job.out + row * job.row_bytes;
-    copy_row<Vector>(source_of<kFrom>(job, row), to, job.row_bytes, lane, lanes);
+    copy_row<Vector>(source_of<kFrom>(job, row), target_of<kFrom>(job, row), job.row_bytes, lane, lanes);
   }
 }
 
@@ -116,6 +139,8 @@ void dispatch(const RowCopies& job, Run&& run) {
     switch (job.from) {
       case From::kAddresses:
         return run.template operator()<Vector, From::kAddresses>();
+      case From::kSlots:
+        return run.template operator()<Vector, From::kSlots>();
       case From::kInt32:
         return run.template operator()<Vector, From::kInt32>();
       case From::kInt64:

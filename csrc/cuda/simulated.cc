@@ -204,18 +204,39 @@ void Simulated::copy(void* to, const void* from, std::size_t bytes, Stream strea
   });
 }
 
+// Addresses and slots alone say by themselves where rows lie.
+void Simulated::check_rows(const RowCopies& job) {
+  const bool narrow = job.from == From::kInt32 || job.from == From::kSlots;
+  const std::size_t list = job.rows * (narrow ? sizeof(std::int32_t) : sizeof(std::int64_t));
+  check(reachable(job.index, list) && (job.to == nullptr || reachable(job.to, list)), "the list of rows");
+  if (!faults_.fail.empty()) return;
+  for (std::size_t row = 0; row < job.rows; ++row)
+    if (job.from == From::kAddresses) {
+      check_row<From::kAddresses>(job, row);
+    } else if (job.from == From::kSlots) {
+      const auto window = [&](const void* slots) {
+        return static_cast<const std::uint32_t*>(slots)[row] >> kRowBits;
+      };
+      check(reachable(job.windows + window(job.index), sizeof(std::byte*)) &&
+                (job.to == nullptr || reachable(job.windows + window(job.to), sizeof(std::byte*))),
+            "the windows of slots");
+      if (faults_.fail.empty()) check_row<From::kSlots>(job, row);
+    }
+}
+
+template <From kFrom>
+void Simulated::check_row(const RowCopies& job, std::size_t row) {
+  check(reachable(source_of<kFrom>(job, row), job.row_bytes), "a row's source");
+  if (job.to != nullptr) check(reachable(target_of<kFrom>(job, row), job.row_bytes), "a row's destination");
+}
+
 void Simulated::copy_rows(const RowCopies& job, Stream stream) {
   ++launches_;
+  if (job.from == From::kSlots) ++slot_launches_;
   enqueue(stream, [this, job] {
     {
       const std::lock_guard lock(mutex_);
-      const std::size_t width = job.from == From::kInt32 ? sizeof(std::int32_t) : sizeof(std::int64_t);
-      check(reachable(job.index, job.rows * width), "the list of rows");
-      if (job.from == From::kAddresses && faults_.fail.empty())
-        for (std::size_t row = 0; row < job.rows; ++row) {
-          check(reachable(source_of<From::kAddresses>(job, row), job.row_bytes), "a row's source");
-          if (job.to != nullptr) check(reachable(job.to[row], job.row_bytes), "a row's destination");
-        }
+      if (faults_.fail.empty()) check_rows(job);
       if (!faults_.fail.empty()) return;
     }
     run_kernel(job);

@@ -46,6 +46,7 @@ class Simulated final : public Runtime {
   void run();
 
   std::size_t launches() const { return launches_; }
+  std::size_t slot_launches() const { return slot_launches_; }  // of them, over lists of 4-byte slots
   std::size_t waits() const { return waits_; }
   std::size_t allocated() const;   // bytes of device memory
   std::size_t registered() const;  // ranges of host memory
@@ -83,6 +84,9 @@ class Simulated final : public Runtime {
   bool do_any(std::unique_lock<std::mutex>& lock);
   bool reachable(const void* memory, std::size_t bytes) const;  // REQUIRES mutex_
   void check(bool fine, const char* what);
+  void check_rows(const RowCopies& job);
+  template <From kFrom>
+  void check_row(const RowCopies& job, std::size_t row);
   void raise_fault() const;  // REQUIRES mutex_
   void drive();
 
@@ -98,7 +102,7 @@ class Simulated final : public Runtime {
   std::uintptr_t next_handle_ = 1;
   std::size_t used_ = 0;
   std::mt19937 random_;
-  std::atomic<std::size_t> launches_{0}, waits_{0};
+  std::atomic<std::size_t> launches_{0}, slot_launches_{0}, waits_{0};
   bool stop_ = false;
   std::thread thread_;
 };

@@ -75,6 +75,7 @@ TEST_F(DeviceTest, AnyMixOfMemoryIsOneLaunchAndWaitsForNothing) {
   EXPECT_EQ(out, untouched);
   EXPECT_FALSE(copy->done());
   EXPECT_EQ(gpu_->launches(), 1u);
+  EXPECT_EQ(gpu_->slot_launches(), 1u);  // 4 bytes a row went up, not 8
   EXPECT_EQ(gpu_->waits(), 0u);
   gpu_->run();
   EXPECT_TRUE(copy->done());
@@ -125,6 +126,45 @@ TEST_F(DeviceTest, RowsMayGoToPlacesOfTheirOwn) {
   copy->wait();
   for (std::size_t i = 0; i < from.size(); ++i) ASSERT_TRUE(same(to[i], from[i]));
   device_->free(there);
+}
+
+// Whatever the size of rows, the mix of memories, and whether rows lie where slots can name them.
+TEST_F(DeviceTest, RowsBySlotAndByAddressAreTheSame) {
+  std::size_t by_slot = 0, by_address = 0;
+  for (std::uint32_t seed = 0; seed < 150; ++seed) {
+    std::mt19937 random(seed);
+    const std::size_t width = 1 + random() % 600, n = 1 + random() % 200;
+    const auto gpu = std::make_shared<Simulated>(Mode::kEager);
+    const auto device = Device::make(gpu);
+    const auto pinned = random_bytes((kRows + 1) * width, seed),
+               pageable = random_bytes(kRows * width, seed + 1);
+    Arena arena((kRows + 1) * width, {.pinner = device});
+    std::memcpy(arena.data(), pinned.data(), pinned.size());
+    std::byte *on_device = device->allocate(kRows * width), *there = device->allocate(n * width);
+    std::memcpy(on_device, pageable.data(), pageable.size());
+    const bool off_the_grid = width > 1 && seed % 3 == 0;
+    std::vector<const std::byte*> from(n);
+    std::vector<std::byte*> to(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::byte* const tables[] = {arena.data(), pageable.data(), on_device};
+      from[i] = tables[random() % 3] + random() % kRows * width;
+      to[i] = there + (n - 1 - i) * width;
+    }
+    if (off_the_grid) from[random() % n] = arena.data() + 1 + random() % (width - 1);
+    std::vector<std::byte> out(n * width);
+    device->gather(from, width, out.data(), nullptr, pool_);
+    EXPECT_TRUE(!off_the_grid || gpu->slot_launches() == 0);
+    (gpu->slot_launches() == 1 ? by_slot : by_address) += 1;
+    device->scatter(from, width, to, nullptr, pool_);
+    for (std::size_t i = 0; i < n; ++i) {
+      ASSERT_EQ(std::memcmp(out.data() + i * width, from[i], width), 0) << "seed " << seed << ", row " << i;
+      ASSERT_EQ(std::memcmp(to[i], from[i], width), 0) << "seed " << seed << ", row " << i;
+    }
+    device->free(on_device);
+    device->free(there);
+  }
+  EXPECT_GT(by_slot, 80u);
+  EXPECT_GT(by_address, 40u);
 }
 
 TEST_F(DeviceTest, MemoryOfEveryKindIsPinnedAndReadInPlace) {

@@ -89,6 +89,51 @@ TEST(RowCopy, RowsOfAnySizeAndAlignmentFromManyPlaces) {
   }
 }
 
+// Rows of three memories by slot, from and to, however the windows lie.
+TEST(RowCopy, RowsBySlot) {
+  for (std::uint32_t seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    const std::size_t width = any_row_bytes(random), n = random() % 70;
+    const std::size_t shift = random() % 16;
+    Rows memories[] = {{90, width, shift, random}, {90, width, shift, random}, {90, width, shift, random}};
+    Rows out(n, width, 0, random), there(90, width, shift, random);
+    // Each memory's rows in two windows.
+    std::vector<std::byte*> windows;
+    for (Rows& memory : memories)
+      for (const std::size_t row : {0, 45}) windows.push_back(memory.row(row));
+    windows.push_back(there.row(0));
+    std::vector<std::uint32_t> from(n), to(n);
+    std::vector<const std::byte*> expected(n);
+    std::vector<std::uint32_t> places(90);
+    for (std::uint32_t i = 0; i < 90; ++i) places[i] = i;
+    std::shuffle(places.begin(), places.end(), random);
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto window = static_cast<std::uint32_t>(random() % 6),
+                 row = static_cast<std::uint32_t>(random() % 45);
+      from[i] = window << kRowBits | row;
+      expected[i] = windows[window] + row * width;
+      to[i] = 6u << kRowBits | places[i];
+    }
+    std::uint64_t bits = width | reinterpret_cast<std::uint64_t>(out.row(0));
+    for (const std::byte* window : windows) bits |= reinterpret_cast<std::uint64_t>(window);
+    RowCopies job{.rows = n,
+                  .row_bytes = width,
+                  .from = From::kSlots,
+                  .index = from.data(),
+                  .windows = windows.data(),
+                  .out = out.row(0),
+                  .vector = widest_vector(bits)};
+    run(job, random);
+    for (std::size_t i = 0; i < n; ++i)
+      ASSERT_EQ(std::memcmp(out.row(i), expected[i], width), 0) << "seed " << seed;
+    job.to = to.data();
+    job.out = nullptr;
+    run(job, random);
+    for (std::size_t i = 0; i < n; ++i)
+      ASSERT_EQ(std::memcmp(there.row(places[i]), expected[i], width), 0) << "seed " << seed;
+  }
+}
+
 template <typename Id>
 void by_number(From kind) {
   for (std::uint32_t seed = 0; seed < 100; ++seed) {
