@@ -122,7 +122,8 @@ Device::Listed Device::enlist_slots(std::span<const std::byte* const> from, std:
   // gain.
   const std::size_t most = windows.starts().size() + from.size() / RowWindows::kWindowRows + 2;
   const std::size_t saved = (from.size() + to.size()) * (sizeof(std::byte*) - sizeof(std::uint32_t));
-  if (most > RowWindows::kMost || most * sizeof(std::byte*) > saved) return {.bits = 0, .unreadable = {}, .complete = false};
+  if (most > RowWindows::kMost || most * sizeof(std::byte*) > saved)
+    return {.bits = 0, .unreadable = {}, .complete = false};
   const auto write_to = [&](std::uint32_t* slots) {
     return [&, slots](std::size_t i, const std::byte* at, const Region& region) {
       std::size_t row = 0;

@@ -217,8 +217,9 @@ void Simulated::check_rows(const RowCopies& job) {
       const auto window = [&](const void* slots) {
         return static_cast<const std::uint32_t*>(slots)[row] >> kRowBits;
       };
-      check(reachable(job.windows + window(job.index), sizeof(std::byte*)) &&
-                (job.to == nullptr || reachable(job.windows + window(job.to), sizeof(std::byte*))),
+      check(reachable(static_cast<const void*>(job.windows + window(job.index)), sizeof(std::byte*)) &&
+                (job.to == nullptr ||
+                 reachable(static_cast<const void*>(job.windows + window(job.to)), sizeof(std::byte*))),
             "the windows of slots");
       if (faults_.fail.empty()) check_row<From::kSlots>(job, row);
     }
