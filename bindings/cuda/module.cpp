@@ -7,7 +7,8 @@
 #include <memory>
 #include <string>
 
-#include "cuda/native/cudart.h"
+#include "cuda/cudart.h"
+#include "cuda/native/calls.h"
 #include "register.h"
 
 namespace py = pybind11;
@@ -18,7 +19,9 @@ PYBIND11_MODULE(_cuda, m) {
   register_errors(m);
   m.attr("version") =
       std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
-  m.def("why_not", &rudder::cuda::why_no_gpu, py::call_guard<py::gil_scoped_release>());
-  m.def("count", &rudder::cuda::gpu_count, py::call_guard<py::gil_scoped_release>());
-  m.def("open", &rudder::cuda::open_gpu, py::arg("number"), py::call_guard<py::gil_scoped_release>());
+  using Released = py::call_guard<py::gil_scoped_release>;
+  using namespace rudder::cuda;
+  m.def("why_not", [] { return why_no_gpu(native_calls()); }, Released());
+  m.def("count", [] { return gpu_count(native_calls()); }, Released());
+  m.def("open", [](int number) { return open_gpu(native_calls(), number); }, py::arg("number"), Released());
 }

@@ -1,6 +1,6 @@
 // What Rudder asks of a GPU, as one interface: all that Rudder does around it (pinning, gathers, the device
 // tier) is plain C++ above it, and runs unchanged over the simulated GPU where there is none. The real one is
-// csrc/cuda/native, in a module of its own: the core links no CUDA library.
+// cudart.h over the calls of native/calls.h, in a module of its own: the core links no CUDA library.
 //
 // Thread-safety: every method may be called from any thread. Calls that say so throw Error(kDevice) when the
 // GPU reports an error, of this call or of work that was under way.

@@ -28,8 +28,9 @@ class Buffer {
     release();
     const std::size_t wanted = bytes + bytes / 2;  // so that slowly growing rounds do not grow it each time
     void* memory = nullptr;
-    const int error = kind_ == Kind::kDevice ? cuda_.malloc(&memory, wanted)
-                                             : cuda_.host_alloc(&memory, wanted, kPortableMapped);
+    const int error = kind_ == Kind::kDevice
+                          ? cuda_.malloc(&memory, wanted)
+                          : cuda_.host_alloc(&memory, wanted, cuda::kHostPortable | cuda::kHostMapped);
     if (error != 0) {
       cuda_.get_last_error();
       throw Error(ErrorCode::kOutOfMemory, std::to_string(wanted) + " bytes of " +
@@ -43,8 +44,6 @@ class Buffer {
   std::byte* data() const { return data_; }
 
  private:
-  static constexpr unsigned kPortableMapped = 0x01 | 0x02;  // cudaHostAllocPortable | cudaHostAllocMapped
-
   void release() noexcept {
     if (data_ != nullptr) kind_ == Kind::kDevice ? cuda_.free(data_) : cuda_.free_host(data_);
     data_ = nullptr;

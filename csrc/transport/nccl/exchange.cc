@@ -11,7 +11,6 @@ namespace {
 
 // Between two looks at whether a worker is overdue: it moves its own deadline on as it goes.
 constexpr std::chrono::seconds kLook{1};
-constexpr unsigned kEventDisableTiming = 2;
 
 void check(const Exchange::Config& config) {
   const auto ranks = config.part_starts.size() - 1;
@@ -80,7 +79,7 @@ RoundPtr Exchange::start(Grouped wanted, std::byte* out, std::optional<StreamHan
   if (state.failure) state.failure->raise();
   if (state.closing) throw Error(ErrorCode::kClosed, "the exchange is closed");
   if (after && !round->wanted_.rows.empty()) {
-    state.cuda.check(state.cuda.event_create(&round->after_, kEventDisableTiming), "cudaEventCreate");
+    state.cuda.check(state.cuda.event_create(&round->after_, cuda::kEventDisableTiming), "cudaEventCreate");
     if (const int error = state.cuda.event_record(round->after_, *after); error != 0) {
       state.cuda.event_destroy(round->after_);
       state.cuda.check(error, "cudaEventRecord");

@@ -1,7 +1,7 @@
 #include "transport/nccl/nccl_api.h"
 
 #include "common/error.h"
-#include "transport/nccl/library.h"
+#include "common/library.h"
 
 namespace rudder::nccl {
 namespace {

@@ -20,8 +20,9 @@ constexpr microseconds kFirstPause{20}, kLastPause{1000};
 constexpr milliseconds kLook{100};
 // Bytes that a thread gathers at a time: enough that handing them out costs nothing.
 constexpr std::size_t kGrainBytes = std::size_t{256} << 10;
-constexpr unsigned kStreamNonBlocking = 1, kEventDisableTiming = 2;  // as CUDA's flags
-constexpr int kMemcpyDefault = 4;
+using cuda::kEventDisableTiming;
+using cuda::kMemcpyDefault;
+using cuda::kStreamNonBlocking;
 
 std::string text_of(const std::vector<int>& ranks) {
   std::string text = ranks.size() > 1 ? "ranks " : "rank ";

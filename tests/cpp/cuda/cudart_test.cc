@@ -1,30 +1,38 @@
 // The calls of the CUDA runtime, as a GPU gets them, over the stand-in of the runtime. Only the kernel is
 // another: its body, run by the CPU in the order of the stream.
-#include "cuda/native/cudart.h"
+#include "cuda/cudart.h"
 
-#include <cuda_runtime_api.h>
+#include <dlfcn.h>
 
 #include <cstdlib>
+#include <memory>
 
 #include "common/error.h"
-#include "cuda/native/gather.h"
 #include "cuda/runtime_contract.h"
 
 namespace rudder::cuda {
 
-cudaError_t launch_copy_rows(const RowCopies& job, int multiprocessors, cudaStream_t stream) {
-  EXPECT_EQ(multiprocessors, 4);  // the stand-in's
-  const auto run = [](void* argument) {
-    const std::unique_ptr<RowCopies> once(static_cast<RowCopies*>(argument));
-    const unsigned lanes = lanes_of(once->row_bytes, once->vector);
-    dispatch(*once, [&]<typename Vector, From kFrom>() {
-      for (unsigned lane = 0; lane < lanes; ++lane) copy_rows<Vector, kFrom>(*once, 0, 1, lane, lanes);
-    });
-  };
-  return cudaLaunchHostFunc(stream, run, std::make_unique<RowCopies>(job).release());
-}
-
 namespace {
+
+// Of the stand-in, with the kernel's body as its kernel.
+Calls calls() {
+  Calls all = load_calls({RUDDER_FAKE_CUDART});
+  using Launch = int(void* stream, void (*function)(void*), void* argument);
+  auto* launch = reinterpret_cast<Launch*>(dlsym(dlopen(all.file.c_str(), RTLD_NOW), "cudaLaunchHostFunc"));
+  all.copy_rows = [launch](const RowCopies& job, int multiprocessors, void* stream) {
+    EXPECT_EQ(multiprocessors, 4);  // the stand-in's
+    const auto run = [](void* argument) {
+      const std::unique_ptr<RowCopies> once(static_cast<RowCopies*>(argument));
+      const unsigned lanes = lanes_of(once->row_bytes, once->vector);
+      dispatch(*once, [&]<typename Vector, From kFrom>() {
+        for (unsigned lane = 0; lane < lanes; ++lane) copy_rows<Vector, kFrom>(*once, 0, 1, lane, lanes);
+      });
+    };
+    return launch(stream, run, std::make_unique<RowCopies>(job).release());
+  };
+  return all;
+}
+std::shared_ptr<Runtime> open_gpu(int number) { return rudder::cuda::open_gpu(calls(), number); }
 
 INSTANTIATE_TEST_SUITE_P(Cudart, RuntimeContract,
                          testing::Values(Maker{"cudart", [] { return open_gpu(0); }}),
@@ -51,18 +59,19 @@ ErrorCode code_of(const std::function<void()>& call) {
 }
 
 TEST(Cudart, AGpuThatIsNotThereIsNamed) {
-  EXPECT_EQ(gpu_count(), 8);
-  EXPECT_EQ(why_no_gpu(), "");
+  EXPECT_EQ(gpu_count(calls()), 8);
+  EXPECT_EQ(why_no_gpu(calls()), "");
   EXPECT_EQ(open_gpu(7)->name(), "fake GPU");
   for (const int number : {-1, 8}) EXPECT_EQ(code_of([&] { open_gpu(number); }), ErrorCode::kConfig);
   const Setting none("FAKE_CUDA_DEVICES", "0");
-  EXPECT_EQ(gpu_count(), 0);
-  EXPECT_EQ(why_no_gpu(), "no CUDA-capable device is detected (cudaErrorNoDevice)");
+  EXPECT_EQ(gpu_count(calls()), 0);
+  EXPECT_EQ(why_no_gpu(calls()), "no CUDA-capable device is detected (cudaErrorNoDevice)");
   EXPECT_EQ(code_of([] { open_gpu(0); }), ErrorCode::kConfig);
 }
 
 TEST(Cudart, TheCallersGpuStaysItsOwn) {
-  cudaSetDevice(2);
+  const Calls cuda = calls();
+  cuda.set_device(2);
   const auto gpu = open_gpu(5);
   void* memory = gpu->allocate(64);
   const Stream stream = gpu->make_stream();
@@ -70,9 +79,9 @@ TEST(Cudart, TheCallersGpuStaysItsOwn) {
   gpu->destroy(stream);
   gpu->free(memory);
   int now = -1;
-  cudaGetDevice(&now);
+  cuda.get_device(&now);
   EXPECT_EQ(now, 2);
-  cudaSetDevice(0);
+  cuda.set_device(0);
 }
 
 TEST(Cudart, MemoryThatCannotBePinnedIsACapability) {

@@ -6,7 +6,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace rudder::nccl {
+namespace rudder {
 
 class Library {
  public:
@@ -31,4 +31,4 @@ class Library {
   std::string file_;
 };
 
-}  // namespace rudder::nccl
+}  // namespace rudder

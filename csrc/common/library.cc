@@ -1,10 +1,10 @@
-#include "transport/nccl/library.h"
+#include "common/library.h"
 
 #include <dlfcn.h>
 
 #include "common/error.h"
 
-namespace rudder::nccl {
+namespace rudder {
 
 Library::Library(const char* name, const std::vector<std::string>& files) {
   std::string refusals;
@@ -29,4 +29,4 @@ void* Library::address(const char* symbol) const {
   return found;
 }
 
-}  // namespace rudder::nccl
+}  // namespace rudder
