@@ -72,7 +72,8 @@ class DoorClient:
         ``begins`` is given each socket before anything is waited for: who shuts it down ends the attempt; an
         OSError of its own does, too. Raises TransportError, which names the partition.
         """
-        self._who = f"the feature server of partition {partition} at {host}:{port}"
+        #: The server, in words.
+        self.who = f"the feature server of partition {partition} at {host}:{port}"
         self._partition, self._patience = partition, patience_s
         self._lock = threading.Lock()
         self._reader = FrameReader(MEMBER_BYTES)
@@ -80,7 +81,7 @@ class DoorClient:
         try:
             self._sock = _connect(host, port, patience_s, begins)
         except OSError as error:
-            raise TransportError(f"{self._who} cannot be reached: {error}", partition) from error
+            raise TransportError(f"{self.who} cannot be reached: {error}", partition) from error
         try:
             _open_sockets.add(self._sock)
             keep_alive(self._sock)
@@ -91,7 +92,7 @@ class DoorClient:
             raise
         if not isinstance(answer, Admitted):
             self._sock.close()
-            raise TransportError(f"{self._who} answered with {type(answer).__name__} to Enter", partition)
+            raise TransportError(f"{self.who} answered with {type(answer).__name__} to Enter", partition)
         #: What the transport needs for `connect`.
         self.session, self.token, self.server_address = answer.session, answer.token, answer.address
         self.server_version = answer.version
@@ -107,7 +108,7 @@ class DoorClient:
         with self._lock:
             answer = self._ask(Open(table, rows, row_bytes, name), time.monotonic() + self._patience)
         if not isinstance(answer, Opened) or answer.table != table:
-            raise TransportError(f"{self._who} answered with {answer} to Open", self._partition)
+            raise TransportError(f"{self.who} answered with {answer} to Open", self._partition)
         return answer
 
     def wait_until_gone(self) -> None:
@@ -145,7 +146,7 @@ class DoorClient:
         with self._broken_rules():
             answer = decode(self._theirs.open(frame))
         if isinstance(answer, Denied):
-            raise TransportError(f"{self._who} denies it: {answer.reason}", self._partition)
+            raise TransportError(f"{self.who} denies it: {answer.reason}", self._partition)
         return answer
 
     def _exchange(self, body: bytes, until: float) -> bytes:
@@ -162,7 +163,7 @@ class DoorClient:
         refused = handshake.refusal_in(frame)
         if refused is not None:
             self.end()
-            raise TransportError(f"{self._who} refuses: {refused}", self._partition)
+            raise TransportError(f"{self.who} refuses: {refused}", self._partition)
         return frame
 
     def _wait(self, until: float) -> None:
@@ -178,4 +179,4 @@ class DoorClient:
             yield
         except (OSError, WireError) as error:
             self.end()
-            raise TransportError(f"{self._who} does not answer: {error}", self._partition) from error
+            raise TransportError(f"{self.who} does not answer: {error}", self._partition) from error

@@ -245,7 +245,7 @@ class _Peer:
                 return
             why = self._why = self._why or "its connection ended"
             self._transport.disconnect(self._part, why)
-            _log.warning("lost the feature server of partition %d: %s; trying again", self._part, why)
+            _log.warning("lost %s: %s; trying again", client.who, why)
             self._enter_again()
 
     def _enter_again(self) -> None:

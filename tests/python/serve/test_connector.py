@@ -231,7 +231,8 @@ def test_a_server_that_comes_back_serves_again(
     rows = servers[1].rows
     assert {grant[1:] for grant in rows.grants} == {(5, 0)}
     warnings = [record.message for record in caplog.records]
-    assert sum("lost the feature server of partition 1" in warning for warning in warnings) == 1
+    lost = "lost the feature server of partition 1 at {}:{}: ".format(*servers[1].door.address)
+    assert sum(lost in warning for warning in warnings) == 1
 
 
 def test_a_late_loss_of_the_session_before_ends_nothing(servers: list[Server], connector: Connector) -> None:

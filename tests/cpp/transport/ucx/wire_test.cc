@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <random>
+#include <span>
+#include <variant>
+#include <vector>
 
 namespace rudder::wire {
 namespace {
@@ -92,7 +96,7 @@ TEST(Wire, SurvivesGarbage) {
   const unsigned seed = 7;
   RecordProperty("seed", seed);
   std::mt19937_64 random(seed);
-  std::uint64_t taken = 0;
+  std::uint64_t taken = 0, answers = 0;
   for (std::uint64_t round = 0; round < rounds; ++round) {
     std::uint32_t index_bytes = 0;
     const std::vector<std::int64_t> rows(1 + random() % 20,
@@ -114,11 +118,29 @@ TEST(Wire, SurvivesGarbage) {
       ASSERT_LE(request.rows.size(), kMaxRows);
       ASSERT_EQ(exact_body.size(), request.rows.size() * request.header.index_bytes);
     }
-    static_cast<void>(parse_chunk(exact_head));
-    static_cast<void>(parse_refusal(exact_head, exact_body));
+    // What a server answers with begins alike, and is as long in either case.
+    static_assert(sizeof(ChunkHeader) == sizeof(RefusalHeader));
+    const ChunkHeader chunk{.rows = 1, .request = round};
+    std::vector<std::byte> answer(sizeof(chunk));
+    std::memcpy(answer.data(), &chunk, sizeof(chunk));
+    for (std::size_t changes = random() % 3; changes > 0; --changes)
+      answer[random() % answer.size()] = static_cast<std::byte>(random());
+    if (random() % 8 == 0) answer.resize(random() % 80);
+    const std::vector<std::byte> exact_answer(answer);
+    const auto parsed = parse_refusal(exact_answer, exact_body);
+    ASSERT_EQ(std::holds_alternative<ChunkHeader>(parse_chunk(exact_answer)),
+              std::holds_alternative<Refusal>(parsed));
+    if (const auto* refusal = std::get_if<Refusal>(&parsed)) {
+      ++answers;
+      ASSERT_EQ(exact_answer.size(), sizeof(RefusalHeader));
+      ASSERT_LE(refusal->message.size(), std::min(exact_body.size(), kMaxMessage));
+      ASSERT_TRUE(std::ranges::all_of(refusal->message, [](char c) { return c >= ' ' && c <= '~'; }));
+    }
   }
-  EXPECT_GT(taken, 0u);
-  EXPECT_LT(taken, rounds);
+  for (const std::uint64_t count : {taken, answers}) {
+    EXPECT_GT(count, 0u);
+    EXPECT_LT(count, rounds);
+  }
 }
 
 }  // namespace
