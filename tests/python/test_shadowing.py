@@ -232,7 +232,7 @@ def test_a_run_whose_controller_gains_nothing_goes_on_without_its_shadow_and_wit
             return evidence.plan
 
     # However unevenly this machine takes steps of a millisecond.
-    monkeypatch.setattr("rudder.agent.balance.CHANGED", 1e9)
+    monkeypatch.setattr("rudder.agent.balance.CALM", 1000)
     found = run(tmp_path, Watches(), 4 * (STRETCH + SLEEP + STRETCH))
     asleep = [each["outcome"] == "asleep" for each in found]
     first = asleep.index(True)
@@ -240,12 +240,11 @@ def test_a_run_whose_controller_gains_nothing_goes_on_without_its_shadow_and_wit
     assert awake - first == SLEEP
     # It looks until the default plan, which took a moment to come into force, is as fast as ever.
     assert found[first]["live_ms"] is not None
-    assert all(each["live_ms"] is None for each in found[first + 2 : awake])
+    assert all(each["live_ms"] is None for each in found[first + SLEEP // 2 : awake])
     again = [each for each in found[awake:] if each["counterfactuals"]]
     assert again
     for each in again:
         assert all(0 < ms < 1e4 for ms in each["counterfactuals"].values())
-        assert each["live_ms"] == pytest.approx(each["default_ms"])
 
 
 def test_an_error_in_the_shadow_costs_no_training(
