@@ -240,13 +240,18 @@ def test_sessions_leave_nothing(segment: Segment) -> None:
                 with reading(connector) as core:
                     assert np.array_equal(read(core, np.arange(3)), segment.rows[:3])
 
+    def held() -> tuple[int, ...]:
+        return me.num_fds(), threading.active_count(), me.num_threads(), segments()
+
     with serving(ServeSettings(1, "127.0.0.1"), SECRET.encode()) as door:
         visit(50, door.address)
-        before = (me.num_fds(), threading.active_count(), me.num_threads(), segments())
-        memory = me.memory_info().rss
+        before, memory = held(), me.memory_info().rss
         visit(int(os.environ.get("RUDDER_CYCLES", "1000")), door.address)
-        assert door.counts() == {}
-        assert (me.num_fds(), threading.active_count(), me.num_threads(), segments()) == before
+        deadline = time.monotonic() + 60
+        # The server may still be closing its end of the last session, now as it may have been before.
+        while door.counts() or any(now > then for now, then in zip(held(), before)):
+            assert time.monotonic() < deadline, (door.counts(), held(), before)
+            time.sleep(0.01)
         assert me.memory_info().rss - memory < 32 << 20
 
 
