@@ -88,8 +88,8 @@ def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: Non
     model = ModelPlayer(loaded) if loaded is not None else None
     players: dict[str, Make] = {name: by_name(name) for name in (DEFAULT, *settings.controllers)}
     if model is not None:
-        players[AGENT] = partial(_asked, model, 0.0)
-        players[EARLY] = partial(_asked, model, 0.25)
+        players[AGENT] = partial(asked, model, 0.0)
+        players[EARLY] = partial(asked, model, 0.25)
     outcomes = []
     for load in held_out(settings):
         tell(load.name)
@@ -140,7 +140,8 @@ def _named(name: str, _: Simulator) -> Controller:
     return make_controller(name)
 
 
-def _asked(controller: Controller, share: float, _: Simulator) -> Controller:
+def asked(controller: Controller, share: float, _: Simulator) -> Controller:
+    """Ahead of each interval's end: see `AskedAhead`."""
     return AskedAhead(controller, share)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from rudder.bench.far_side import FarSide
 from rudder.bench.measure import Rounds, by_probe
+from rudder.bench.outlet import Outlet
 from rudder.bench.plain import PlainGather
 from rudder.bench.rows import fill
 from rudder.bench.session import Session
@@ -28,16 +29,7 @@ from rudder.launch.child import die_with_parent
 from rudder.serve.secret import secret_of_job
 
 
-class _Outlet:
-    def __init__(self) -> None:
-        self._stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # DGL prints
-
-    def send(self, **value: Any) -> None:
-        print(json.dumps(value), file=self._stream, flush=True)
-
-
-def sweep(request: dict[str, Any], outlet: _Outlet) -> None:
+def sweep(request: dict[str, Any], outlet: Outlet) -> None:
     """Measure all combinations; a line for each."""
     settings = FetchSettings.from_json(request["settings"])
     secret = secret_of_job()
@@ -61,7 +53,7 @@ def sweep(request: dict[str, Any], outlet: _Outlet) -> None:
         transports.close()
 
 
-def crowd(request: dict[str, Any], outlet: _Outlet) -> None:
+def crowd(request: dict[str, Any], outlet: Outlet) -> None:
     """Be one of several clients: prepare a combination, then a burst for each "go"."""
     settings = FetchSettings.from_json(request["settings"])
     secret = secret_of_job()
@@ -86,7 +78,7 @@ def _bursts(
     transports: Transports,
     settings: FetchSettings,
     rng: np.random.Generator,
-    outlet: _Outlet,
+    outlet: Outlet,
 ) -> None:
     """Prepare what is asked for, then one burst for each number of requests on stdin, until 0."""
     from rudder._core import TransportProbe
@@ -143,7 +135,7 @@ def _places(request: dict[str, Any]) -> list[tuple[str, int]]:
 def main() -> None:
     """Entry point."""
     die_with_parent(int(os.environ.pop("RUDDER_PARENT")))
-    outlet = _Outlet()
+    outlet = Outlet()
     request = json.loads(sys.stdin.readline())
     if request["mode"] == "sweep":
         # Nothing more is said to it: the end of stdin is the parent's.

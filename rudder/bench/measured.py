@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rudder.bench.agent import AGENT, AgentSettings, by_name, decider
-from rudder.bench.agent_players import AskedAhead, ModelPlayer
+from rudder.bench.agent import AGENT, AgentSettings, asked, by_name, decider
+from rudder.bench.agent_players import ModelPlayer
 from rudder.bench.agent_result import DEFAULT, Interval, resampled
 from rudder.bench.children import Child, job
 from rudder.bench.trainer import Run
@@ -138,8 +138,7 @@ def _modelled(
     """Milliseconds of a step by the simulator, by kind, seed and controller."""
     players: dict[str, Make] = {name: by_name(name) for name in names if name not in (AGENT, AGAIN)}
     if settings.model is not None:
-        model = ModelPlayer(decider(settings.model))
-        players[AGENT] = lambda _: AskedAhead(model)
+        players[AGENT] = partial(asked, ModelPlayer(decider(settings.model)), 0.0)
     found = {}
     for kind, seed in jobs:
         load = workload(kind, seed, held_out=True).until(length)

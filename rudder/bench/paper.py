@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rudder.agent.classifier import ClassifierController
 from rudder.agent.controller import Ahead
-from rudder.bench.agent import AGENT, AgentSettings, by_name, decider, given, held_out
-from rudder.bench.agent_players import AskedAhead, ModelPlayer
+from rudder.bench.agent import AGENT, AgentSettings, asked, by_name, decider, given, held_out
+from rudder.bench.agent_players import ModelPlayer
 from rudder.bench.agent_result import ORACLE
 from rudder.pilot.gather import Amount, gather
 from rudder.plan import Plan
@@ -48,8 +48,7 @@ def run(settings: AgentSettings, tell: Callable[[str], None] = lambda words: Non
     """
     players: dict[str, Make] = {"always": partial(given, _Says(True)), "never": partial(given, _Says(False))}
     if settings.model is not None:
-        model = ModelPlayer(decider(settings.model))
-        players[AGENT] = lambda _: AskedAhead(model)
+        players[AGENT] = partial(asked, ModelPlayer(decider(settings.model)), 0.0)
     learned = [name for name in settings.controllers if name.startswith("classifier:")]
     if learned:
         lessons = gather(Amount(_LESSONS, settings.seed, scores=True), 1, tell)

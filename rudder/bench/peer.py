@@ -17,6 +17,7 @@ from typing import Any
 
 from rudder.bench.channel import Channel, admit
 from rudder.bench.cpu import cpu_seconds
+from rudder.bench.outlet import Outlet
 from rudder.bench.programs import DglServer, IperfServer
 from rudder.bench.raw_stream import StreamServer, listen
 from rudder.bench.rows import table_name
@@ -193,14 +194,13 @@ def main() -> None:
     """Entry point: {"address", "port"} on the first line of stdin; ends when stdin does."""
     die_with_parent(int(os.environ.pop("RUDDER_PARENT")))
     spec = json.loads(sys.stdin.readline())
-    outlet = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    outlet = Outlet()
     try:
         peer = Peer(secret_of_job(), spec["address"], spec["port"])
     except RudderError as error:
-        print(json.dumps({"error": str(error), "kind": type(error).__name__}), file=outlet, flush=True)
+        outlet.send(error=str(error), kind=type(error).__name__)
         sys.exit(1)
-    print(json.dumps({"port": peer.address[1]}), file=outlet, flush=True)
+    outlet.send(port=peer.address[1])
     sys.stdin.read()
     peer.close()
 

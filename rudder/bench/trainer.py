@@ -18,11 +18,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from rudder.bench.far_side import FarSide, RemoteTable
+from rudder.bench.outlet import Outlet
 from rudder.bench.rows import rows_at
 from rudder.bench.settings import FetchSettings
 from rudder.bench.transports import Transports
@@ -84,7 +85,7 @@ class PeerSource(FeatureSource):
 class Trainer:
     """Runs one workload, again and again."""
 
-    def __init__(self, load: Workload, source: PeerSource, request: dict[str, Any], outlet: IO[str]) -> None:
+    def __init__(self, load: Workload, source: PeerSource, request: dict[str, Any], outlet: Outlet) -> None:
         """``request``: see the module."""
         self._load, self._source, self._request, self._outlet = load, source, request, outlet
         self._length = min(len(load), request["length"])
@@ -102,9 +103,9 @@ class Trainer:
             guard=self._request["guard"],
             on_metrics=heard.append,
         )
-        self._say(rate=float(load.bandwidth[0]))
+        self._outlet.send(rate=float(load.bandwidth[0]))
         with Prefetcher(self._source, options) as table:
-            self._say(ready=True)
+            self._outlet.send(ready=True)
             sys.stdin.readline()
             seconds = self._train(table)
         plans = [first, *(each.plan for each in heard)]
@@ -124,7 +125,7 @@ class Trainer:
         loader = PrefetchLoader(self._sample(), [table], self._prepare, waiting_bytes=waiting, epochs=1)
         for t in loader:
             if t and load.bandwidth[t] != load.bandwidth[t - 1]:
-                self._say(rate=float(load.bandwidth[t]))
+                self._outlet.send(rate=float(load.bandwidth[t]))
             ids = self._ids(t)
             rows = table[ids]
             since = time.perf_counter()
@@ -145,11 +146,8 @@ class Trainer:
         first, last = self._load.offsets[t : t + 2]
         return self._load.ids[first:last].astype(np.int64)
 
-    def _say(self, **what: Any) -> None:
-        print(json.dumps(what), file=self._outlet, flush=True)
 
-
-def train(request: dict[str, Any], outlet: IO[str]) -> None:
+def train(request: dict[str, Any], outlet: Outlet) -> None:
     """Every run that is asked for. Raises RudderErrors."""
     load = workload(request["kind"], request["seed"], held_out=True)
     secret = secret_of_job()
@@ -163,11 +161,7 @@ def train(request: dict[str, Any], outlet: IO[str]) -> None:
         source = PeerSource(load, transports, table, settings.seed)
         trainer = Trainer(load, source, request, outlet)
         for line in sys.stdin:
-            print(
-                json.dumps({"run": asdict(trainer.run(json.loads(line)["controller"]))}),
-                file=outlet,
-                flush=True,
-            )
+            outlet.send(run=asdict(trainer.run(json.loads(line)["controller"])))
     finally:
         far.close()
         transports.close()
@@ -176,12 +170,11 @@ def train(request: dict[str, Any], outlet: IO[str]) -> None:
 def main() -> None:
     """Entry point."""
     die_with_parent(int(os.environ.pop("RUDDER_PARENT")))
-    outlet = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print
+    outlet = Outlet()
     try:
         train(json.loads(sys.stdin.readline()), outlet)
     except RudderError as error:
-        print(json.dumps({"error": str(error), "kind": type(error).__name__}), file=outlet, flush=True)
+        outlet.send(error=str(error), kind=type(error).__name__)
         sys.exit(1)
 
 

@@ -81,17 +81,15 @@ class Trial:
 
     def apply(self, plan: Plan, memory: Memory | None = None, prior: Prior | None = None) -> None:
         """Bring a plan into force between two minibatches; without a prior the present one stays."""
-        self.plan, self.memory = plan.but(rebuild=False), memory or self.memory
+        self.plan, memory = plan.but(rebuild=False), memory or self.memory
         self._ledger.steer(
-            capacity_rows=self.memory.buffer_rows(plan) >> self._halvings,
+            capacity_rows=memory.buffer_rows(plan) >> self._halvings,
             depth=plan.depth,
             prior=prior,
             replace=plan.replace if self._policy == SCORE else None,
             fraction=plan.fraction if self._policy == SCORE else None,
         )
-        self.pipeline.steer(
-            self.feed, plan.depth, self.memory.window_rows(plan), self.memory.block_bytes(plan)
-        )
+        self.bound(memory)
 
     def bound(self, memory: Memory) -> None:
         """Blocks may take another amount of memory; the rows have what they had."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -52,11 +51,16 @@ class Source(ArraySource):
 def played(
     load: Workload, monkeypatch: pytest.MonkeyPatch, controller: str = "rule", wrong: int | None = None
 ) -> tuple[Run, list[dict[str, Any]]]:
-    outlet = io.StringIO()
+    said: list[dict[str, Any]] = []
+
+    class Heard:
+        def send(self, **value: Any) -> None:
+            said.append(value)
+
     monkeypatch.setattr("sys.stdin", io.StringIO("{}\n"))
     source: Any = Source(load, wrong)
-    found = Trainer(load, source, REQUEST, outlet).run(controller)
-    return found, [json.loads(line) for line in outlet.getvalue().splitlines()]
+    outlet: Any = Heard()
+    return Trainer(load, source, REQUEST, outlet).run(controller), said
 
 
 def test_a_trainer_asks_for_the_links_of_its_workload(
