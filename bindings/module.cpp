@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, m) {
   register_prefetcher(m);
   register_probe(m);
   register_ledger(m);
+  register_shadow(m);
   register_replay(m);
   register_replay_log(m);
 }

@@ -10,5 +10,6 @@ void register_transports(pybind11::module_& m);
 void register_prefetcher(pybind11::module_& m);
 void register_probe(pybind11::module_& m);
 void register_ledger(pybind11::module_& m);
+void register_shadow(pybind11::module_& m);
 void register_replay(pybind11::module_& m);
 void register_replay_log(pybind11::module_& m);

@@ -41,7 +41,7 @@ py::dict run_replay(const py::array& ids, const Array<std::int64_t>& offsets, st
                    .alpha = alpha};
   config.window = {.minibatches = window, .rows = window_rows, .tumbling = tumbling};
   config.depth = depth;
-  rudder::ReplayResult result;
+  rudder::Totals result;
   {
     const py::gil_scoped_release release;
     result = rudder::replay(arrays.trace(), config);

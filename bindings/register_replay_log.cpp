@@ -35,7 +35,7 @@ py::dict run_log(const std::vector<Call>& calls, std::int64_t id_space, std::str
                    .period = period,
                    .alpha = alpha};
   config.depth = depth;
-  rudder::ReplayResult result;
+  rudder::Totals result;
   {
     const py::gil_scoped_release release;
     result = rudder::replay_log(log, given, config);

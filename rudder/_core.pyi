@@ -324,6 +324,98 @@ class Ledger:
         window_rows, window_minibatches, window_bytes.
         """
 
+# -- modelled time: see csrc/shadow/pipeline.h
+class Feed:
+    """What minibatches ask for and cost. Minibatches [first, end), appended as they are sampled and forgotten
+    from the front. Not thread-safe.
+    """
+
+    first: int
+    end: int
+    def __init__(self) -> None:
+        """Empty, from minibatch 0."""
+    def ids(self, minibatch: int) -> Ids:
+        """Of a minibatch: its distinct remote rows, or a sample of them. Raises IdError."""
+    def append(
+        self,
+        ids: Ids,
+        *,
+        requests: float,
+        sampling: float,
+        block_bytes: float,
+        compute: float = ...,
+        row_seconds: float = ...,
+        latency: float = ...,
+    ) -> None:
+        """One more minibatch. requests: its distinct remote rows, all of them. sampling, compute (all of the
+        trainer's own time), row_seconds (of one row on the link), latency: seconds.
+        """
+    def pass_by(self) -> None:
+        """One more minibatch, of which nothing is kept. Raises StateError where any is kept."""
+    @overload
+    def cost(self, begin: int, end: int, *, compute: float, row_seconds: float, latency: float) -> None: ...
+    @overload
+    def cost(self, begin: int, end: int, *, row_seconds: float) -> None:
+        """Set what was measured of the minibatches [begin, end). Raises IdError."""
+    def renumber(self, minibatch: int, ids: Ids) -> None:
+        """Put these in the place of its ids. Raises IdError."""
+    def forget(self, before: int) -> None:
+        """Drop the minibatches before this one."""
+    def truncate(self, end: int) -> None:
+        """Drop the minibatches from this one on; it is the next to be appended."""
+
+class Numbering:
+    """Ids numbered from 0 in the order in which they come, those of one minibatch by their size. Not
+    thread-safe.
+    """
+
+    #: The id of each number, as a new array.
+    ids: Ids
+    def __init__(self) -> None: ...
+    def __len__(self) -> int:
+        """Ids that have a number."""
+    def of(self, ids: Ids) -> Ids:
+        """The numbers of these ids, each once. Raises IdError for an id below 0."""
+
+class Pipeline:
+    """When each minibatch is sampled, decided on, fetched and trained on, in seconds from 0. Goes on from
+    where it stands. Not thread-safe.
+    """
+
+    #: When the trainer ended its last minibatch.
+    clock: float
+    #: The minibatch that is next, and the first one that is not sampled.
+    next: int
+    sampled: int
+    #: Totals in seconds: the trainer's waits, and how long fetches were under way.
+    stalled_sampling: float
+    stalled_fetching: float
+    fetching: float
+    def __init__(self, depth: int, window_rows: float, waiting_bytes: float, first: int = ...) -> None:
+        """window_rows: sample ahead until so many requests wait; waiting_bytes: bound on blocks; first: the
+        minibatch with which it begins. Raises ConfigError.
+        """
+    def clone(self) -> Pipeline:
+        """The same state, which goes on alone."""
+    def steer(self, feed: Feed, depth: int, window_rows: float, waiting_bytes: float) -> None:
+        """New settings from now on, between two minibatches. Raises ConfigError."""
+    def pause(self, seconds: float) -> None:
+        """The trainer does something else for so long."""
+    def drop(self) -> None:
+        """What was sampled ahead is forgotten."""
+    def run(self, feed: Feed, ledger: Ledger, end: int, halvings: int = ...) -> NDArray[np.float64]:
+        """Go on until minibatch `end` is next; returns the rows that each minibatch moved.
+
+        ledger: decides which; each of its ids stands for 2 ** halvings. Raises IdError where the feed has not
+        all of the minibatches, or an id that the ledger has no room for.
+        """
+    def row_seconds(self, feed: Feed, moved: NDArray[np.float64], fetching: float, guess: float) -> float:
+        """Seconds of a row on the link, so that fetches are under way for `fetching` seconds in all.
+
+        moved: rows of each minibatch from `next` on, whose other costs are in the feed; seconds a row of
+        these are overwritten. guess: > 0, the answer where nothing was fetched. The pipeline stays as it is.
+        """
+
 # -- replay: a trace run through the policies of the live engine, counting rows instead of moving them
 def policy_summary(name: str) -> str:
     """What a policy does, in a line; empty for an unknown name."""

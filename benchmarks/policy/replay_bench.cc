@@ -103,7 +103,7 @@ std::uint64_t plain_rows(bool sieve) {
 void run(benchmark::State& state, const ReplayConfig& config, std::uint64_t least, std::uint64_t most) {
   const Trace trace = workload().trace();
   for (auto _ : state) {
-    const ReplayResult result = replay(trace, config);
+    const Totals result = replay(trace, config);
     if (result.rows_moved < least || result.rows_moved > most) {
       state.SkipWithError(("moved " + std::to_string(result.rows_moved) + " rows, not " +
                            std::to_string(least) + " to " + std::to_string(most))

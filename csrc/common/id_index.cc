@@ -60,6 +60,7 @@ IdIndex::IdIndex(const IdIndex& other)
     : kind_(other.kind_),
       id_space_(other.id_space_),
       size_(other.size_),
+      touched_(other.touched_),
       buckets_(other.buckets_),
       shift_(other.shift_) {
   if (kind_ == Kind::kHash) {
@@ -69,9 +70,9 @@ IdIndex::IdIndex(const IdIndex& other)
   }
   const std::size_t ids = static_cast<std::size_t>(id_space_) + 1;
   direct_ = {zeroed<std::uint32_t>(ids), Unmap{ids * sizeof(std::uint32_t)}};
-  for (std::size_t from = 0; from < ids; from += kPage) {
+  for (std::size_t from = 0; from < touched_; from += kPage) {
     const std::uint32_t* page = other.direct_.get() + from;
-    const std::size_t entries = std::min(kPage, ids - from);
+    const std::size_t entries = std::min(kPage, touched_ - from);
     // Pages that hold nothing stay untouched.
     if (std::any_of(page, page + entries, [](std::uint32_t key_plus_one) { return key_plus_one != 0; }))
       std::copy_n(page, entries, direct_.get() + from);
@@ -116,6 +117,7 @@ void IdIndex::insert(NodeId id, RowKey key) {
   ++size_;
   if (kind_ == Kind::kDirect) {
     direct_[value(id)] = key + 1;
+    touched_ = std::max(touched_, static_cast<std::size_t>(value(id)) + 1);
     return;
   }
   if (size_ > static_cast<std::size_t>(kMostFull * static_cast<double>(buckets_ * Bucket::kEntries)))

@@ -72,6 +72,7 @@ class IdIndex {
   Kind kind_;
   std::int64_t id_space_;
   std::size_t size_ = 0;
+  std::size_t touched_ = 0;  // entries of the direct table from the first to the last that was ever set
   std::unique_ptr<std::uint32_t[], Unmap> direct_{nullptr, Unmap{0}};
   std::unique_ptr<Bucket[], Unmap> table_{nullptr, Unmap{0}};
   std::size_t buckets_ = 0;  // power of two

@@ -20,8 +20,8 @@ struct Requested {
 
 }  // namespace
 
-ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::shared_ptr<const Prior>> priors,
-                        LedgerConfig config) {
+Totals replay_log(std::span<const LogCall> calls, std::span<const std::shared_ptr<const Prior>> priors,
+                  LedgerConfig config) {
   std::size_t next_prior = 0;
   const auto take_prior = [&](std::size_t call) {
     if (next_prior == priors.size()) refuse(call, "brings a prior that was not given");
@@ -32,7 +32,7 @@ ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::sha
 
   const std::int64_t id_space = config.id_space;
   Ledger ledger(config);
-  ReplayResult result;
+  Totals result;
   // By executed minibatch, in order: the last ones may yet be dropped.
   std::vector<Requested> executed;
   const auto count = [&result](const Verdict& verdict) {

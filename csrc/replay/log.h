@@ -31,7 +31,7 @@ struct LogCall {
 // those of the "prior" calls, in order; one that comes before every other call is what the policy starts
 // with. Throws Error(kConfig) for an unknown policy, and Error(kFormat) for a call that is unknown or out of
 // place, an id outside of the table, or a prior that is missing.
-ReplayResult replay_log(std::span<const LogCall> calls, std::span<const std::shared_ptr<const Prior>> priors,
-                        LedgerConfig config);
+Totals replay_log(std::span<const LogCall> calls, std::span<const std::shared_ptr<const Prior>> priors,
+                  LedgerConfig config);
 
 }  // namespace rudder

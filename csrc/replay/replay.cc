@@ -33,9 +33,9 @@ void advance(Ledger& ledger, const Trace& trace, const Reach& window, std::size_
   }
 }
 
-ReplayResult replay(const Trace& trace, const ReplayConfig& config) {
+Totals replay(const Trace& trace, const ReplayConfig& config) {
   Ledger ledger({.id_space = trace.id_space(), .policy = config.policy, .depth = config.depth});
-  ReplayResult result;
+  Totals result;
   const auto count = [&result](const Verdict& verdict) { result.count(verdict); };
   // A minibatch of no rows lets a policy fill the buffer before the first real one.
   if (config.policy.prefill) count(ledger.execute_now({}));

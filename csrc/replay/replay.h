@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "ledger/ledger.h"
+#include "ledger/totals.h"
 #include "policy/policy.h"
 #include "replay/trace.h"
 
@@ -28,22 +29,6 @@ struct ReplayConfig {
   std::size_t depth = 0;
 };
 
-struct ReplayResult {
-  std::uint64_t rows_requested = 0;    // distinct rows, each minibatch's summed
-  std::uint64_t hits = 0;              // found in the buffer
-  std::uint64_t merged = 0;            // found staged
-  std::uint64_t rows_moved = 0;        // misses and replacements
-  std::uint64_t replacement_rows = 0;  // of which fetched for the buffer's sake alone
-
-  void count(const Verdict& verdict) {
-    rows_requested += verdict.hits + verdict.merged + verdict.misses;
-    hits += verdict.hits;
-    merged += verdict.merged;
-    rows_moved += verdict.misses + verdict.replaced.size();
-    replacement_rows += verdict.replaced.size();
-  }
-};
-
 // Executes the minibatches [begin, end) of the trace on a ledger whose window holds the first of them (or
 // none) already: sees to it that the window reaches as far as it should, and visits every verdict, in order.
 // REQUIRES begin <= end <= trace.minibatches(), and the trace's ids below the ledger's id space.
@@ -51,6 +36,6 @@ void advance(Ledger& ledger, const Trace& trace, const Reach& window, std::size_
              const std::function<void(const Verdict&)>& visit);
 
 // Throws Error(kConfig) for an unknown policy.
-ReplayResult replay(const Trace& trace, const ReplayConfig& config);
+Totals replay(const Trace& trace, const ReplayConfig& config);
 
 }  // namespace rudder

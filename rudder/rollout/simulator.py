@@ -25,14 +25,13 @@ from rudder.policies import LOOKAHEAD, SCORE
 from rudder.rollout.paid_shadow import PaidShadow
 from rudder.rollout.terms import Terms
 from rudder.rollout.workload import Workload
-from rudder.shadow.feed import Feed
 from rudder.shadow.sample import Counts
 from rudder.shadow.shadow import Shadow
 from rudder.shadow.trial import Memory, Trial
 from rudder.trace import Worth
 
 if TYPE_CHECKING:
-    from rudder._core import Prior
+    from rudder._core import Feed, Prior
 
 #: The loader's own bound on waiting blocks, as a share of the memory at first.
 WAITING_SHARE = 0.25
@@ -168,7 +167,7 @@ class Simulator:
         self.evidence = self._evidence(metrics, past, begin, tried)
         self._remembered.ended(metrics)
         for minibatch in range(begin, end):
-            self._entered[self._feed.ids[minibatch]] = True
+            self._entered[self._feed.ids(minibatch)] = True
         self._interval += 1
         return self.evidence
 
@@ -246,7 +245,7 @@ class Simulator:
         if not self._terms.counts_in_force or trial.plan.prior == "frequency":
             self._counting = True
             for minibatch in range(self._counted, trial.pipeline.sampled):
-                self._counts.count(self._feed.ids[minibatch], self.workload.id_space)
+                self._counts.count(self._feed.ids(minibatch), self.workload.id_space)
         self._counted = max(self._counted, trial.pipeline.sampled)
 
     def _prior(self, plan: Plan, minibatch: int) -> Prior:
@@ -283,7 +282,7 @@ class Simulator:
     def _fresh(self, begin: int, end: int) -> float | None:
         seen = fresh = 0
         for minibatch in range(begin, end):
-            ids = self._feed.ids[minibatch]
+            ids = self._feed.ids(minibatch)
             seen += len(ids)
             fresh += int(np.count_nonzero(~self._entered[ids]))
         return fresh / seen if seen and begin else None
@@ -335,6 +334,8 @@ def _times(trial: Trial) -> tuple[float, float, float, float]:
 
 
 def _feed_of(workload: Workload, halvings: int) -> Feed:
+    from rudder._core import Feed
+
     sampler, feed = Sampler(), Feed()
     sampler.halvings = halvings
     for t in range(len(workload)):

@@ -16,37 +16,30 @@ _LARGEST_WEIGHT = 1e100
 class Numbers:
     """Sampled ids, numbered from 0 in the order in which they come. Not thread-safe.
 
-    Memory: 24 bytes an id, and 8 for each half-life.
+    Memory: about 30 bytes an id, and 8 for each half-life.
     """
 
     def __init__(self, local: tuple[int, int] = (0, 0)) -> None:
         """Ids in [local[0], local[1]) never belong to the sample."""
+        from rudder._core import Numbering
+
         self.sampler = Sampler(*local)
-        #: The id of each number.
-        self.ids: Ids = np.empty(0, dtype=np.int64)
-        self._sorted: Ids = np.empty(0, dtype=np.int64)
-        self._number: Ids = np.empty(0, dtype=np.int64)
+        self._numbering = Numbering()
 
     def __len__(self) -> int:
         """Ids that have a number."""
-        return len(self.ids)
+        return len(self._numbering)
+
+    @property
+    def ids(self) -> Ids:
+        """The id of each number, as a new array."""
+        return self._numbering.ids
 
     def of(self, ids: Ids) -> tuple[Ids, int]:
         """The numbers of the sampled ones among ``ids``, each once, and how many of them are new."""
-        wanted = np.unique(self.sampler.sample(ids))
-        places = np.searchsorted(self._sorted, wanted)
-        known = np.zeros(len(wanted), dtype=np.bool_)
-        inside = places < len(self._sorted)
-        known[inside] = self._sorted[places[inside]] == wanted[inside]
-        new = wanted[~known]
-        if len(new):
-            first = len(self.ids)
-            self.ids = np.concatenate((self.ids, new))
-            at = places[~known]
-            self._sorted = np.insert(self._sorted, at, new)
-            self._number = np.insert(self._number, at, np.arange(first, first + len(new)))
-            places = np.searchsorted(self._sorted, wanted)
-        return self._number[places], len(new)
+        before = len(self)
+        numbers = self._numbering.of(self.sampler.sample(ids))
+        return numbers, len(self) - before
 
 
 class Counts:

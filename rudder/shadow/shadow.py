@@ -31,8 +31,6 @@ from numpy.typing import NDArray
 from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 from rudder.policies import LOOKAHEAD, SCORE, PolicySettings
-from rudder.shadow.feed import Feed
-from rudder.shadow.fit import row_seconds
 from rudder.shadow.latency import ASSUMED_S
 from rudder.shadow.sample import Counts, Numbers
 from rudder.shadow.trial import Memory, Trial
@@ -41,7 +39,7 @@ from rudder.source import Ids
 if TYPE_CHECKING:
     from rudder._core import Prior
 
-#: Sampled accesses of an interval; the rate is halved above. A plan takes about 0.2 microseconds for each.
+#: Sampled accesses of an interval; the rate is halved above. A plan takes about 0.12 microseconds for each.
 SAMPLE = 6144
 #: Sampled ids with a number; the rate is halved above.
 MOST_NUMBERS = 1 << 18
@@ -78,6 +76,8 @@ class Shadow:
         ``local``: first id of the local partition, and the one after its last. ``latency``: seconds of a
         fetch beside its bytes. ``rebuild_seconds``: what computing a prior takes, until one was measured.
         """
+        from rudder._core import Feed
+
         self.latency, self.rebuild_seconds = latency, rebuild_seconds
         #: Modelled milliseconds a step of the last interval: of the run, and of the default plan from the
         #: beginning. None: nothing was modelled yet.
@@ -109,7 +109,7 @@ class Shadow:
         self._past_known = self._begin_known = 0
         #: Ids that both models' priors rank; sampled accesses of this interval, and those to new ids.
         self._ranked = self._seen = self._new = 0
-        self._live, self._beside = self._trial(plan, 0), self._trial(self._default, 0)
+        self._live, self._beside = self._both(0)
         #: The run as it stood when the last interval began.
         self._past: Trial | None = None
         #: The same of the interval before it; policy "score" only.
@@ -119,6 +119,11 @@ class Shadow:
     def rate(self) -> float:
         """Share of the ids that belong to the sample."""
         return float(2.0**-self._numbers.sampler.halvings)
+
+    @property
+    def runs(self) -> int:
+        """How many it models: 1 while the run and the one under the default plan are the same, else 2."""
+        return len(self._trials())
 
     def submitted(self, ids: Ids, block_bytes: float = 0.0, sampling: float = 0.0) -> None:
         """A minibatch was sampled: ids (int64), bytes of its blocks, seconds that sampling took."""
@@ -141,7 +146,7 @@ class Shadow:
         """Every minibatch that the trainer did not begin is forgotten."""
         with self._lock:
             self._feed.truncate(self._at)
-            for trial in (self._live, self._beside):
+            for trial in self._trials():
                 trial.drop()
             self._earlier = None  # which foresaw what is dropped
 
@@ -150,7 +155,7 @@ class Shadow:
         with self._lock:
             self._memory = memory
             if not self.resting:
-                for trial in (self._live, self._beside):
+                for trial in self._trials():
                     trial.bound(memory)
 
     def applied(
@@ -175,7 +180,9 @@ class Shadow:
             self._default, self._memory = self._default.but(share=plan.share), memory or self._memory
             if self.resting:
                 return
-            if (self._default, self._memory) != before:
+            if self._together and (changed or not self._is_default(plan)):
+                self._beside = self._live.clone()
+            if not self._together and (self._default, self._memory) != before:
                 self._beside.apply(self._default, self._memory)
             self._live.apply(
                 plan, memory, self._made(plan, self._counts, len(self._numbers)) if changed else None
@@ -257,9 +264,7 @@ class Shadow:
             self.resting, self._pause = False, 0.0
 
     def _stretch(self, slower: float) -> None:
-        first, seconds = self._feed.first, self._row_seconds * slower
-        for minibatch in range(self._interval_begin, self._interval_end):
-            self._feed.row_seconds[minibatch - first] = seconds
+        self._feed.cost(self._interval_begin, self._interval_end, row_seconds=self._row_seconds * slower)
 
     def _try(self, past: Trial, plan: Plan) -> float:
         trial = past.clone()
@@ -288,22 +293,26 @@ class Shadow:
         steps = end - begin
         busy = metrics.seconds_wall - metrics.seconds_stalled - self._pause
         compute = max(0.0, busy / max(1, metrics.minibatches))
-        minibatches = range(begin, end)
-        self._feed.cost(minibatches, compute, self._row_seconds, self.latency)
+        self._feed.cost(begin, end, compute=compute, row_seconds=self._row_seconds, latency=self.latency)
         self._rank_new()
         self._row_seconds = self._fitted(self._live, metrics, steps)
-        self._feed.cost(range(begin, self._feed.end), compute, self._row_seconds, self.latency)
+        self._feed.cost(
+            begin, self._feed.end, compute=compute, row_seconds=self._row_seconds, latency=self.latency
+        )
         self._past, self._past_counts, self._past_known = self._live, self._begin_counts, self._begin_known
         self._interval_begin, self._interval_end = begin, end
 
     def _model(self, metrics: IntervalMetrics, begin: int, end: int) -> None:
         """Both trainers through the interval, at the costs that it had."""
         self._cost(metrics, begin, end)
-        steps, past = end - begin, self._live
+        steps, past, together = end - begin, self._live, self._together
         self._live, self._earlier = past.clone(), past if self._policy == SCORE else None
         milliseconds = self._live.run(end)
         self.live_ms = milliseconds + 1000 * self._pause / steps
-        self.default_ms = self._beside.run(end)
+        if together:
+            self._beside, self.default_ms = self._live, milliseconds
+        else:
+            self.default_ms = self._beside.run(end)
         measured = 1000 * metrics.seconds_wall / max(1, metrics.minibatches)
         self.calibration = measured / self.live_ms if self.live_ms > 0 else 1.0
         self._pause = 0.0
@@ -314,22 +323,11 @@ class Shadow:
             )
 
     def _fitted(self, past: Trial, metrics: IntervalMetrics, steps: int) -> float:
-        tried = past.clone()
-        moved = []
-        before = tried.counters()["rows_moved"]
-        for minibatch in range(past.pipeline.next, past.pipeline.next + steps):
-            tried.run(minibatch + 1)
-            after = tried.counters()["rows_moved"]
-            moved.append(float(after - before))
-            before = after
+        moved = past.clone().moved(past.pipeline.next + steps)
         # What the run moved is known: the sample only says when.
-        scale = metrics.rows_moved / sum(moved) if sum(moved) else 0.0
-        return row_seconds(
-            past.pipeline,
-            self._feed,
-            [scale * rows for rows in moved],
-            metrics.seconds_fetching,
-            self._row_seconds,
+        scale = metrics.rows_moved / moved.sum() if moved.sum() else 0.0
+        return past.pipeline.row_seconds(
+            self._feed, scale * moved, metrics.seconds_fetching, self._row_seconds
         )
 
     def _ranking(self, name: str) -> NDArray[np.float32] | None:
@@ -358,9 +356,10 @@ class Shadow:
         if len(self._numbers) == self._ranked:
             return
         self._ranked = len(self._numbers)
-        for trial, worth in ((self._live, self._live_worth), (self._beside, self._beside_worth)):
+        ids = self._numbers.ids
+        for trial, worth in zip(self._trials(), (self._live_worth, self._beside_worth)):
             if worth is not None:
-                trial.rank(Prior.from_worth(worth[self._numbers.ids]))
+                trial.rank(Prior.from_worth(worth[ids]))
 
     def _lower(self) -> None:
         """Halve the rate where the sample has become too large."""
@@ -380,12 +379,32 @@ class Shadow:
         self._numbers.sampler.halvings = halvings
         self._counts, self._begin_counts, self._begin_known = Counts(), Counts(), 0
         self._ranked = self._new = self._seen = 0
-        for at, numbers in enumerate(self._feed.ids):
-            self._feed.ids[at], _ = self._numbers.of(earlier.ids[numbers])
-            self._counts.count(self._feed.ids[at], len(self._numbers))
+        for minibatch in range(self._feed.first, self._feed.end):
+            numbers, _ = self._numbers.of(earlier.ids[self._feed.ids(minibatch)])
+            self._feed.renumber(minibatch, numbers)
+            self._counts.count(numbers, len(self._numbers))
         self._past = self._earlier = None
-        self._live = self._trial(self._plan, halvings)
-        self._beside = self._trial(self._default, halvings)
+        self._live, self._beside = self._both(halvings)
+
+    def _both(self, halvings: int) -> tuple[Trial, Trial]:
+        """The two models at their beginning; one, as long as the run has had nothing but the default plan."""
+        live = self._trial(self._plan, halvings)
+        same = self._is_default(self._plan) and self._live_worth is self._beside_worth
+        # What is counted is ranked anew at every interval's end, by each in its own way.
+        if same and self._default.prior != "frequency":
+            return live, live
+        return live, self._trial(self._default, halvings)
+
+    @property
+    def _together(self) -> bool:
+        return self._beside is self._live
+
+    def _trials(self) -> tuple[Trial, ...]:
+        return (self._live,) if self._together else (self._live, self._beside)
+
+    def _is_default(self, plan: Plan) -> bool:
+        """How often decisions are made changes nothing about what is modelled."""
+        return plan.but(rebuild=False, interval=self._default.interval) == self._default
 
     def _trial(self, plan: Plan, halvings: int) -> Trial:
         return Trial(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rudder.plan import Plan
 from rudder.policies import LOOKAHEAD, SCORE, PolicySettings
-from rudder.shadow.feed import Feed
-from rudder.shadow.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from rudder._core import Prior
+    from numpy.typing import NDArray
+
+    from rudder._core import Feed, Prior
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Trial:
         settings: PolicySettings | None = None,
     ) -> None:
         """``feed``: ids in [0, id_space) that each stand for 2 ** halvings; all else in it is of all rows."""
-        from rudder._core import Ledger
+        from rudder._core import Ledger, Pipeline
 
         self.feed, self.memory, self.plan = feed, memory, plan.but(rebuild=False)
         self._halvings, self._policy = halvings, policy
@@ -104,10 +106,13 @@ class Trial:
 
     def run(self, end: int) -> float:
         """Go on until minibatch ``end`` is next; returns the milliseconds of a step."""
-        pipeline = self.pipeline
-        begin, clock = pipeline.next, pipeline.clock
-        pipeline.run(self.feed, self, end)
-        return 1000 * (pipeline.clock - clock) / max(1, end - begin)
+        begin, clock = self.pipeline.next, self.pipeline.clock
+        self.moved(end)
+        return 1000 * (self.pipeline.clock - clock) / max(1, end - begin)
+
+    def moved(self, end: int) -> NDArray[np.float64]:
+        """Go on until minibatch ``end`` is next; returns the rows that each minibatch moved, all of them."""
+        return self.pipeline.run(self.feed, self._ledger, end, self._halvings)
 
     def drop(self) -> None:
         """What was sampled ahead is forgotten."""
@@ -117,13 +122,3 @@ class Trial:
     def counters(self) -> dict[str, int]:
         """Of the ledger: rows of the sample."""
         return self._ledger.counters()
-
-    # -- what the pipeline asks
-
-    def foresee(self, minibatch: int) -> None:
-        """A minibatch entered the window."""
-        self._ledger.foresee(self.feed.ids[minibatch - self.feed.first])
-
-    def execute(self, minibatch: int) -> float:
-        """Its turn has come: the rows that it moves, all of them."""
-        return float(self._ledger.execute() << self._halvings)

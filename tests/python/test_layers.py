@@ -26,6 +26,7 @@ MAY_USE: dict[str, set[str]] = {
     "cuda": {"common", "memory"},
     "ledger": {"common", "policy", "window"},
     "replay": {"common", "policy", "window", "ledger"},
+    "shadow": {"common"},
     "fetch": {"common", "memory", "buffer", "transport"},
     "prefetcher": {
         "common",

@@ -44,7 +44,7 @@ TEST(ReplayLog, CountsTheRowsOfEveryKindOfCall) {
       {"execute", 2, {}},                                         // 2 is a hit, 3 replaces 1
       {"read", 0, b},                                             // two hits
   };
-  const ReplayResult first = replay_log(calls, {}, ledger("lru", 2));
+  const Totals first = replay_log(calls, {}, ledger("lru", 2));
   EXPECT_EQ(first.rows_requested, 6u);
   EXPECT_EQ(first.hits, 3u);
   EXPECT_EQ(first.rows_moved, 3u);
@@ -79,7 +79,7 @@ TEST(ReplayLog, PriorsComeIntoForceWhereTheyStand) {
       {"prior", 0, {}}, {"read", 0, one}, {"read", 0, two}, {"read", 0, one},  // 1 is in the set, 2 is not
       {"prior", 0, {}}, {"read", 0, two}, {"read", 0, two}, {"read", 0, one},  // 2 is in the set, 1 is not
   };
-  const ReplayResult result = replay_log(calls, priors, ledger("static-vip", 1));
+  const Totals result = replay_log(calls, priors, ledger("static-vip", 1));
   EXPECT_EQ(result.hits, 2u);
   EXPECT_EQ(result.rows_moved, 4u);
 }
@@ -94,7 +94,7 @@ TEST(ReplayLog, TheControllersYesAndTheEndOfACountComeIntoForceWhereTheyStand) {
   EXPECT_EQ(replay_log(calls, {}, on_demand).rows_moved, 31u);
   calls.insert(calls.end() - 1, {"replace", 1, {}});
   calls.push_back({"read", 0, one});
-  ReplayResult result = replay_log(calls, {}, on_demand);
+  Totals result = replay_log(calls, {}, on_demand);
   EXPECT_EQ(result.replacement_rows, 1u);
   EXPECT_EQ(result.hits, 1u);
   // Of two stale slots, a limit of half lets one go for each yes.
@@ -128,7 +128,7 @@ TEST(ReplayLog, MinibatchesDroppedAfterTheirFetchAskedForNothing) {
       {"execute", 1, {}},  {"execute", 2, {}},  // fetched ahead, and dropped before anybody used it
       {"drop", 1, {}},
   };
-  const ReplayResult result = replay_log(calls, {}, ledger("none", 0));
+  const Totals result = replay_log(calls, {}, ledger("none", 0));
   EXPECT_EQ(result.rows_requested, 1u);
   EXPECT_EQ(result.rows_moved, 2u);
   expect_format_error({{"drop", 1, {}}});

@@ -33,7 +33,7 @@ TEST_F(Replay, EveryPolicyLiesBetweenMinAndNoBuffer) {
   for (const std::string& name : policy_names())
     for (const std::size_t capacity : {0, 3, 20, 600}) {
       SCOPED_TRACE(name + ", capacity " + std::to_string(capacity));
-      const ReplayResult result =
+      const Totals result =
           replay(some, {.policy = {.name = name, .capacity = capacity}, .window = {.minibatches = 8}});
       EXPECT_EQ(result.rows_requested, optimum.requested());
       EXPECT_EQ(result.hits + result.rows_moved - result.replacement_rows, result.rows_requested);
@@ -68,7 +68,7 @@ TEST_F(Replay, StagedRowsServeLaterMinibatches) {
   const std::vector<std::int32_t> ids{1, 1, 1};
   const std::vector<std::int64_t> offsets{0, 1, 2, 3};
   const Trace some(std::span<const std::int32_t>(ids), offsets);
-  const ReplayResult result = replay(some, {.policy = {.name = "none"}, .depth = 1});
+  const Totals result = replay(some, {.policy = {.name = "none"}, .depth = 1});
   EXPECT_EQ(result.rows_moved, 2u);
   EXPECT_EQ(result.merged, 1u);
 }
@@ -78,7 +78,7 @@ TEST_F(Replay, PrefillHappensBeforeTheFirstMinibatch) {
   const std::vector<std::int32_t> ids{1, 2};
   const std::vector<std::int64_t> offsets{0, 2};
   const Trace some(std::span<const std::int32_t>(ids), offsets);
-  const ReplayResult result = replay(
+  const Totals result = replay(
       some,
       {.policy = {
            .name = "static-degree", .capacity = 1, .prior = Prior::from_worth(worth), .prefill = true}});

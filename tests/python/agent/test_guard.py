@@ -17,6 +17,7 @@ from rudder.bench.agent_players import AskedAhead
 from rudder.plan import KEYS, Plan
 from rudder.rollout.drive import Drive, drive
 from rudder.rollout.generate import KINDS, workload
+from rudder.rollout.terms import LIVE, Terms
 from rudder.rollout.workload import Workload
 
 DEFAULT, OTHER = Plan(), Plan(depth=3)
@@ -281,8 +282,8 @@ def alone(some: Workload) -> Drive:
     return drive(some, lambda simulator: DefaultController(), guarded=False)
 
 
-def guarded(some: Workload, controller: Controller) -> Drive:
-    return drive(some, lambda simulator: controller)
+def guarded(some: Workload, controller: Controller, terms: Terms | None = None) -> Drive:
+    return drive(some, lambda simulator: controller, terms=terms)
 
 
 ADVERSARIES = (AtRandom, Worst, NowThisNowThat)
@@ -310,7 +311,7 @@ def test_the_promise_holds_where_the_controller_sleeps_in_between(
     some = workload(kind, 1, held_out=True, intervals=64)
     default = alone(some)
     for made in ADVERSARIES:
-        live = guarded(some, made())
+        live = guarded(some, made(), LIVE)  # where looking costs something
         assert 0 < live.asleep < live.intervals - balance.STRETCH
         assert beyond_the_promise(live, default) <= 0, f"{some.name}, {made.__name__}"
 

@@ -145,7 +145,7 @@ def test_asleep_it_keeps_nothing_and_woken_it_begins_anew(ahead: int) -> None:
         some.passed(32)
     assert some.resting
     assert (some.live_ms, some.counterfactuals({"=": Plan()})) == (None, {})
-    assert (len(some._numbers), some._feed.ids) == (0, [])
+    assert (len(some._numbers), some._feed.first) == (0, some._feed.end)
     some.applied(Plan(depth=3))
     some.bound(Memory(400, 100, 5000.0))
     some.wake()
@@ -203,7 +203,7 @@ def test_it_remembers_no_more_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> 
         assert 0 < some.live_ms < 100  # also where it has begun anew, with a lower rate
     assert some.rate < 1
     assert len(some._numbers) <= 4096
-    assert len(some._feed.ids) <= 600
+    assert some._feed.end - some._feed.first <= 600
 
 
 def test_numbers_stay_with_their_ids() -> None:
