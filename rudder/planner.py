@@ -276,7 +276,7 @@ class Planner:
         plan = _without_device(plan)
         if self._shadow is not None:
             worth = self._priors.worth(plan.prior) if prior is not None else None
-            self._shadow.applied(plan, worth, time.perf_counter() - began)
+            self._shadow.applied(plan, worth, time.perf_counter() - began, renewed=prior is not None)
         self._steering.accept(plan.but(rebuild=False), rebuilt=prior is not None)
 
     def _replacement(self, plan: Plan) -> dict[str, Any]:

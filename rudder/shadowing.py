@@ -179,14 +179,16 @@ class LiveShadow:
             self._give_up()
         return self.live_ms is not None
 
-    def applied(self, plan: Plan, worth: NDArray[np.float32] | None, seconds: float) -> None:
-        """A plan came into force, with a prior where that is new; that took so many seconds."""
+    def applied(
+        self, plan: Plan, worth: NDArray[np.float32] | None, seconds: float, *, renewed: bool
+    ) -> None:
+        """A plan came into force, that took so many seconds; ``renewed``: with a prior computed for it."""
         if self._shadow is None:
             return
         try:
             with self._paid():
                 self._catch_up()
-                self._shadow.applied(plan, worth, memory=self._memory(), seconds=seconds)
+                self._shadow.applied(plan, worth, renewed=renewed, memory=self._memory(), seconds=seconds)
         except Exception:
             self._give_up()
 

@@ -54,13 +54,13 @@ class Recipe:
 
     @property
     def lessons(self) -> Schedule:
-        """The larger half of the time."""
-        return Schedule(max(20, round(60 * self.minutes)), _ROWS, rate=1.5e-3, seed=self.seed + 1)
+        """Two thirds of the time."""
+        return Schedule(max(20, round(90 * self.minutes)), _ROWS, rate=1.5e-3, seed=self.seed + 1)
 
     @property
     def workloads(self) -> Amount:
-        """A third of the time."""
-        return Amount(max(2, round(12 * self.minutes)), self.seed, traces=self.traces)
+        """A quarter of the time."""
+        return Amount(max(2, round(25 * self.minutes)), self.seed, traces=self.traces)
 
     @property
     def held_out(self) -> Amount:
@@ -99,9 +99,9 @@ def make(
         if decisions is not None:
             write(lessons, decisions)
         tell(f"lessons: {len(lessons)} decisions, {len(held_out)} held out")
-        # As many fresh drills among them: decisions of workloads are too few to be learned by heart only.
+        # Fresh drills among them: what they taught is not to be forgotten.
         count, seed = len(lessons), recipe.seed + 2_000_003
-        mixed = [*lessons, *drill(count, seed), *paper_drill(count // 4, seed)]
+        mixed = [*lessons, *drill(count // 4, seed), *paper_drill(count // 4, seed)]
         pilot = train(
             mixed, held_out, recipe.lessons, start=pilot, checkpoint=place / "lessons.pt", tell=tell
         )

@@ -11,7 +11,7 @@ from rudder.agent.space import Space
 from rudder.plan import KEYS, Plan
 
 #: Intervals for which an answer must be the best: one alone never pays for computing a prior.
-HORIZON = 2
+HORIZON = 4
 #: An answer must gain so much to be one: less is within what a model of time can say.
 WORTH_IT = 0.005
 #: And each further change beside the best one so much more.

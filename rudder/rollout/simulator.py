@@ -105,6 +105,7 @@ class Simulator:
                 lambda name: self._worth(name, 0),
                 latency=float(workload.latency_s[0]) if terms.latency is None else terms.latency,
                 rebuild_seconds=workload.rebuild_s,
+                counts_in_force=terms.counts_in_force,
             )
             self._shadow = PaidShadow(made, terms.shadow_share)
 
@@ -221,7 +222,7 @@ class Simulator:
                 self._worth(plan.prior, self.next) if renewed and plan.prior in ("vip", "degree") else None
             )
             self._feed_shadow()
-            self._shadow.shadow.applied(plan, worth, memory=memory, seconds=seconds)
+            self._shadow.shadow.applied(plan, worth, renewed=renewed, memory=memory, seconds=seconds)
 
     def _apply_to(self, trial: Trial, plan: Plan) -> float:
         """Bring a plan into force; returns the seconds that the trainer waits for it."""

@@ -11,7 +11,9 @@ time alone cannot tell it from bandwidth.
 
 **Not known here**: what "vip" computed anew would be. Its stand-in is what was counted lately, which ranks
 rows about as a fresh VIP does; and of a computation's time, only the share that falls on an interval if it
-holds for `HOLDS` of them.
+holds for `HOLDS` of them. Nor what "frequency" would be that is not in force, since a run counts accesses
+only while it is: the stand-in is what an interval or so would have counted. Once in force, it ranks rows by
+what the run itself has counted.
 
 **Sleep.** While nobody wants to know, it takes no time: put to `sleep` it forgets all but the plans. Woken it
 begins anew, as at the start of a run: with empty buffers, at the first interval that it sees all of.
@@ -45,8 +47,8 @@ SAMPLE = 6144
 MOST_NUMBERS = 1 << 18
 #: Intervals for which a prior computed anew is taken to hold.
 HOLDS = 4
-#: Half-life of the counts that stand in for a fresh VIP.
-_FRESH = 128
+#: Half-lives of the counts that stand in for a fresh VIP, and for what a run has counted that has just begun.
+_FRESH, _LATELY = 128, 32
 _SMOOTHING = 1 / 16
 # Minibatches kept behind the interval: what the pipeline may look back to.
 _KEPT = 400
@@ -70,11 +72,13 @@ class Shadow:
         policy: str = LOOKAHEAD,
         rebuild_seconds: float = 0.0,
         settings: PolicySettings | None = None,
+        counts_in_force: bool = True,
     ) -> None:
         """``plan``: in force now; ``default``: what it is compared with (None: the same plan).
 
         ``local``: first id of the local partition, and the one after its last. ``latency``: seconds of a
         fetch beside its bytes. ``rebuild_seconds``: what computing a prior takes, until one was measured.
+        ``counts_in_force``: the run counts accesses only while its prior is "frequency".
         """
         from rudder._core import Feed
 
@@ -105,7 +109,11 @@ class Shadow:
         # While it rests: minibatches that the trainer had begun before this interval.
         self._begun = 0
         self._feed, self._numbers = Feed(), Numbers(local)
+        #: Of all that was submitted, and of what the run has counted itself; and as they were when this
+        #: interval and the one modelled last began.
         self._counts = self._past_counts = self._begin_counts = Counts()
+        self._own = self._past_own = self._begin_own = Counts()
+        self._counts_in_force = counts_in_force
         self._past_known = self._begin_known = 0
         #: Ids that both models' priors rank; sampled accesses of this interval, and those to new ids.
         self._ranked = self._seen = self._new = 0
@@ -135,6 +143,8 @@ class Shadow:
             low, high = self._local
             remote = len(ids) if low == high else int(np.count_nonzero((ids < low) | (ids >= high)))
             self._counts.count(numbers, len(self._numbers))
+            if self._plan.prior == "frequency":
+                self._own.count(numbers, len(self._numbers))
             self._feed.append(numbers, requests=remote, sampling=sampling, block_bytes=block_bytes)
             self._new += new
             self._seen += len(numbers)
@@ -163,29 +173,31 @@ class Shadow:
         plan: Plan,
         worth: NDArray[np.float32] | None = None,
         *,
+        renewed: bool = False,
         memory: Memory | None = None,
         seconds: float = 0.0,
     ) -> None:
-        """A plan came into force, with a prior (of every row) where that is new; it took so many seconds."""
+        """A plan came into force; it took so many seconds. ``renewed``: with a prior that was computed for
+        it, ``worth`` (of every row) where it is not counted.
+        """
         with self._lock:
             if worth is not None and plan.prior != "frequency":
                 self._known[plan.prior] = worth
             if plan.rebuild and plan.prior != "frequency":
                 self.rebuild_seconds = seconds
-            changed = plan.prior != self._plan.prior or plan.rebuild
             self._plan, self._pause = plan.but(rebuild=False), seconds
-            if changed:
+            if renewed:
                 self._live_worth = self._ranking(plan.prior)
             before = self._default, self._memory
             self._default, self._memory = self._default.but(share=plan.share), memory or self._memory
             if self.resting:
                 return
-            if self._together and (changed or not self._is_default(plan)):
+            if self._together and (renewed or not self._is_default(plan)):
                 self._beside = self._live.clone()
             if not self._together and (self._default, self._memory) != before:
                 self._beside.apply(self._default, self._memory)
             self._live.apply(
-                plan, memory, self._made(plan, self._counts, len(self._numbers)) if changed else None
+                plan, memory, self._made(plan, self._counted, len(self._numbers)) if renewed else None
             )
 
     def sleep(self) -> None:
@@ -274,7 +286,7 @@ class Shadow:
 
             prior = Prior.from_worth(self._past_counts.worth(_FRESH, self._past_known))
         elif plan.rebuild or plan.prior != past.plan.prior:
-            prior = self._made(plan, self._past_counts, self._past_known)
+            prior = self._foreseen(past.plan, plan)
         trial.apply(plan, None, prior)
         milliseconds = trial.run(self._interval_end)
         if plan.rebuild:
@@ -299,7 +311,8 @@ class Shadow:
         self._feed.cost(
             begin, self._feed.end, compute=compute, row_seconds=self._row_seconds, latency=self.latency
         )
-        self._past, self._past_counts, self._past_known = self._live, self._begin_counts, self._begin_known
+        self._past, self._past_known = self._live, self._begin_known
+        self._past_counts, self._past_own = self._begin_counts, self._begin_own
         self._interval_begin, self._interval_end = begin, end
 
     def _model(self, metrics: IntervalMetrics, begin: int, end: int) -> None:
@@ -316,7 +329,8 @@ class Shadow:
         measured = 1000 * metrics.seconds_wall / max(1, metrics.minibatches)
         self.calibration = measured / self.live_ms if self.live_ms > 0 else 1.0
         self._pause = 0.0
-        self._begin_counts, self._begin_known = self._counts.clone(), len(self._numbers)
+        self._begin_counts, self._begin_own = self._counts.clone(), self._own.clone()
+        self._begin_known = len(self._numbers)
         if self._default.prior == "frequency":  # as `rudder.agent.default` has it computed
             self._beside.apply(
                 self._default, None, self._made(self._default, self._counts, len(self._numbers))
@@ -337,6 +351,18 @@ class Shadow:
         if name not in self._known:
             self._known[name] = self._worth(name)
         return self._known[name]
+
+    @property
+    def _counted(self) -> Counts:
+        """What the run ranks rows by, where its prior is "frequency"."""
+        return self._own if self._counts_in_force else self._counts
+
+    def _foreseen(self, before: Plan, plan: Plan) -> Prior:
+        """The prior that a plan would have got when the last interval began."""
+        counts = self._past_own if self._counts_in_force else self._past_counts
+        if self._counts_in_force and plan.prior == "frequency" != before.prior:
+            plan, counts = plan.but(half_life=_LATELY), self._past_counts
+        return self._made(plan, counts, self._past_known)
 
     def _made(self, plan: Plan, counts: Counts, known: int) -> Prior:
         """The prior that a plan gets which comes into force when so many ids are known."""
@@ -378,11 +404,14 @@ class Shadow:
         self._numbers = Numbers(self._local)
         self._numbers.sampler.halvings = halvings
         self._counts, self._begin_counts, self._begin_known = Counts(), Counts(), 0
+        self._own, self._begin_own = Counts(), Counts()
         self._ranked = self._new = self._seen = 0
         for minibatch in range(self._feed.first, self._feed.end):
             numbers, _ = self._numbers.of(earlier.ids[self._feed.ids(minibatch)])
             self._feed.renumber(minibatch, numbers)
             self._counts.count(numbers, len(self._numbers))
+            if self._plan.prior == "frequency":
+                self._own.count(numbers, len(self._numbers))
         self._past = self._earlier = None
         self._live, self._beside = self._both(halvings)
 

@@ -213,7 +213,7 @@ def test_asleep_it_takes_no_time_and_looks_again_when_woken(monkeypatch: pytest.
         assert not shadow.so_far(metrics, 1 << number)
         assert not shadow.end_interval(metrics, 1 << number)
         assert not shadow.look()
-        shadow.applied(INTERVAL.plan, None, 0.0)
+        shadow.applied(INTERVAL.plan, None, 0.0, renewed=False)
         assert shadow._spent == 0
     shadow.wake()
     assert shadow.asleep  # what is sampled ahead it did not see

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rudder.plan import Plan
@@ -72,3 +74,21 @@ def test_what_the_guard_asks_is_paid_for_too(memory: Workload) -> None:
     first = shadow.spent - before
     shadow.counterfactuals({"answer": Plan(depth=3)})
     assert shadow.spent - before == pytest.approx(1.5 * first)
+
+
+@pytest.mark.parametrize("kind", ["phases", "sliding"])
+def test_the_shadow_ranks_rows_by_what_the_run_has_counted_not_by_all_that_it_saw(kind: str) -> None:
+    some = workload(kind, 1001, held_out=True)
+    default = Plan(interval=32, prior=some.priors[0], window=0)
+    simulator = Simulator(some, default, terms=replace(LIVE, shadow_share=None))
+    assert simulator.shadow is not None
+    plan = default
+    for interval in range(15):
+        if interval == 5:
+            plan = default.but(prior="frequency", half_life=128)
+        if interval == 10:
+            plan = plan.but(rebuild=True)
+        measured = simulator.step(plan).metrics.seconds_wall
+        modelled = simulator.shadow.live_ms
+        assert modelled is not None
+        assert modelled * plan.interval / 1000 == pytest.approx(measured, rel=0.045), interval
