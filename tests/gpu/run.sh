@@ -5,7 +5,8 @@
 # and needs no network. NCCL is torch's own, or the system's.
 # What it finds lies in OUT, else build/gpu/out; result.md there is the table. BENCH: more options of
 # `rudder bench gpu`. STEPS: only these, of "tests nccl memcheck racecheck bench exchange", where time is short.
-# Every step runs, whatever those before it did; it ends with 1 where one failed.
+# Every step runs, whatever those before it did; it ends with 1 where one failed. How many tests skipped themselves, and
+# why, is said in the end and in the table.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
@@ -40,9 +41,16 @@ step() {
   shift
   [[ $wanted == *" $name "* ]] || { skip "$name" "not asked for" && return; }
   "$@" 2>&1 | tee "$out/$name.txt" || { verdict=FAILED && failed=1; }
-  steps+=("| $name | $verdict | $(tail -n 1 "$out/$name.txt" | tr -d '|=') |")
+  steps+=("| $name | $verdict | $(skipped_in "$out/$name.txt") | $(tail -n 1 "$out/$name.txt" | tr -d '|=') |")
 }
-skip() { steps+=("| $1 | not run | $2 |"); }
+skip() { steps+=("| $1 | not run | | $2 |"); }
+# Of a log of pytest, whose last line need not be its summary (the sanitizer's follows): tests that skipped themselves.
+# Nothing where no tests were run.
+skipped_in() {
+  local summary
+  summary=$(grep -E '^(=+ )?[0-9]+ (passed|failed|skipped|deselected|error).* in [0-9.]+s' "$1" | tail -n 1) || return 0
+  grep -oE '[0-9]+ skipped' <<<"$summary" | grep -oE '[0-9]+' || echo 0
+}
 
 pytest=("$python" -m pytest -q -s -rs -m gpu -c "$root/pyproject.toml")
 step tests "${pytest[@]}" "$root/tests/gpu"
@@ -83,11 +91,16 @@ fi
   printf -- '- processor: %s\n' "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)"
   printf -- '- commit: %s\n' "$(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)"
   printf -- '- command: %sbash tests/gpu/run.sh\n\n' "${BENCH:+BENCH='$BENCH' }"
-  printf '| step | result | its last line |\n| --- | --- | --- |\n'
+  printf '| step | result | tests skipped | its last line |\n| --- | --- | --- | --- |\n'
   printf '%s\n' "${steps[@]}"
+  reasons=$(grep -hE '^SKIPPED ' "$out"/*.txt | sort | uniq -c | sort -rn) || reasons=
+  [ -z "$reasons" ] || printf '\nSkipped, and why (once for each step):\n\n```\n%s\n```\n' "$reasons"
   for name in bench exchange; do
     [ ! -f "$out/$name.txt" ] || printf '\n```\n%s\n```\n' "$(cat "$out/$name.txt")"
   done
 } >"$out/result.md"
+for name in tests nccl memcheck racecheck; do
+  [ ! -f "$out/$name.txt" ] || echo "==> $name: $(skipped_in "$out/$name.txt") tests skipped"
+done
 echo "==> $out/result.md"
 exit $failed

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import profiles
 import pytest
+from profiles import PROFILED, WARM
 
 import rudder
 from rudder.gpu import why_not
@@ -31,6 +33,8 @@ class Place(NamedTuple):
     finish: Callable[[], None]
     #: Kernels that were launched for rows; None where nobody counts.
     launches: Callable[[], int | None]
+    #: What so many steps did, WARM + PROFILED of them, that may wait for the GPU.
+    waits_of: Callable[[Callable[[], None]], dict[str, int]]
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +52,33 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(params=["simulated", pytest.param("cuda", marks=pytest.mark.gpu)])
-def place(request: pytest.FixtureRequest, simulated: Any) -> Place:
-    """The GPU: made of memory, or real where there is one and DGL was built for it."""
+def place_of_rows(request: pytest.FixtureRequest, simulated: Any) -> Place:
+    """The GPU: made of memory, or real where there is one."""
     if request.param == "simulated":
         gpu, runtime = simulated("manual")
-        return Place(gpu, "cpu", runtime.run, lambda: int(runtime.launches))
+
+        def waits_of(step: Callable[[], None]) -> dict[str, int]:
+            for _ in range(WARM + PROFILED):
+                step()
+                runtime.step()
+            return {"waits": runtime.waits} if runtime.waits else {}
+
+        return Place(gpu, "cpu", runtime.run, lambda: int(runtime.launches), waits_of)
     reason = why_not() or (None if torch.cuda.is_available() else "this torch has no CUDA")
     if reason is not None:
         pytest.skip(f"no GPU: {reason}")
-    try:
-        dgl.graph(([0], [1])).to("cuda")
-    except dgl.DGLError as error:
-        pytest.skip(f"this DGL ({dgl.__version__}) has no CUDA: {error}")
-    return Place("cuda", "cuda", torch.cuda.synchronize, lambda: None)
+    return Place("cuda", "cuda", torch.cuda.synchronize, lambda: None, profiles.waits_of)
+
+
+@pytest.fixture
+def place(place_of_rows: Place) -> Place:
+    """The same, where DGL was built for it."""
+    if place_of_rows.blocks == "cuda":
+        try:
+            dgl.graph(([0], [1])).to("cuda")
+        except dgl.DGLError as error:
+            pytest.skip(f"this DGL ({dgl.__version__}) has no CUDA: {error}")
+    return place_of_rows
 
 
 def device_of(tensor: Any) -> str:
@@ -119,4 +137,28 @@ def test_a_gpu_that_falls_behind_changes_no_row(graph: Any, place: Place) -> Non
     assert len(kept) == NODES // 100
     for inputs, rows in kept:
         assert torch.equal(rows.cpu(), graph.ndata["x"][inputs.cpu()])
+    feats.close()
+
+
+@pytest.mark.parametrize("prefetched", [True, False])
+def test_a_step_with_attached_features_waits_for_nothing(
+    graph: Any, place_of_rows: Place, prefetched: bool
+) -> None:
+    """Rows of `rudder.prefetch(device=)`, and of ids that it did not yield. Minibatches without blocks, which
+    need a DGL with CUDA on a GPU.
+    """
+    place = place_of_rows
+    feats = rudder.attach(graph, "x", device=place.table, prior="none")
+    minibatches = [(torch.randint(NODES, (400,)), torch.arange(10), []) for _ in range(WARM + PROFILED + 10)]
+    total = torch.zeros((), device=place.blocks)
+    with rudder.prefetch(minibatches, feats, device=place.blocks, epochs=1) as ahead:
+        given = iter(ahead) if prefetched else iter(minibatches)
+
+        def step() -> None:
+            nonlocal total
+            inputs = next(given)[0]
+            total = total + feats[inputs].sum()
+
+        assert place.waits_of(step) == {}
+    place.finish()
     feats.close()

@@ -21,7 +21,15 @@ case "$*" in
   *rudder.gpu.why_not*) [ -z "$NO_GPU" ] || { echo "$NO_GPU" >&2; exit 1; } ;;
   *rudder.nccl.why_not*) echo "$NO_NCCL" ;;
   *"bench gpu"*) echo "rows from  ms  / copy"; echo "- on NVIDIA Example" ;;
-  *pytest*) echo "12 passed in 3.21s" ;;
+  *pytest*)
+    if [ "$SKIPPED" = 0 ]; then
+      echo "12 passed in 3.21s"
+    else
+      echo "SKIPPED [$SKIPPED] tests/gpu/test_blocks.py:60: this DGL has no CUDA"
+      echo "12 passed, $SKIPPED skipped, 3 deselected in 3.21s"
+    fi
+    [[ "$*" != *--tool* ]] || echo "========= ERROR SUMMARY: 0 errors"
+    ;;
 esac
 [ -n "$FAIL" ] && [[ "$*" == *$FAIL* ]] && exit 3
 exit 0
@@ -37,7 +45,7 @@ class Run:
             (programs / name).chmod(0o755)
         calls = folder / "calls"
         names = {"CALLS": str(calls), "BUILD": str(folder / "build"), "PYTHON": str(programs / "python")}
-        inputs = {"GPUS": "1", "NO_GPU": "", "NO_NCCL": "", "FAIL": "", **names, **variables}
+        inputs = {"GPUS": "1", "NO_GPU": "", "NO_NCCL": "", "FAIL": "", "SKIPPED": "0", **names, **variables}
         path = f"{programs}:{os.environ['PATH']}"
         script = ["bash", str(ROOT / "tests" / "gpu" / "run.sh")]
         self.done = subprocess.run(
@@ -47,10 +55,10 @@ class Run:
         result = folder / "build" / "out" / "result.md"
         self.result = result.read_text() if result.exists() else ""
 
-    def steps(self) -> dict[str, str]:
-        """Of the table: step and verdict."""
+    def steps(self, column: int = 2) -> dict[str, str]:
+        """Of the table: step and verdict, or what else stands there."""
         rows = [line.split("|") for line in self.result.splitlines() if line.startswith("| ")]
-        return {row[1].strip(): row[2].strip() for row in rows[2:]}
+        return {row[1].strip(): row[column].strip() for row in rows[2:]}
 
 
 @pytest.fixture
@@ -99,6 +107,17 @@ def test_everything_runs_and_a_table_says_on_what(folder: Path) -> None:
         # All tests but the one that profiles, by its name.
         assert call.endswith("-k not waits_for_nothing")
     assert calls.count("--repeats 51") == 1
+
+
+@pytest.mark.parametrize("skipped", ["0", "4"])
+def test_how_many_tests_skipped_themselves_is_said(folder: Path, skipped: str) -> None:
+    run = Run(folder, SKIPPED=skipped)
+    assert run.done.returncode == 0, run.done.stderr
+    ran = {"tests": skipped, "nccl": skipped, "memcheck": skipped, "racecheck": skipped}
+    assert run.steps(column=3) == {**ran, "bench": "", "exchange": ""}
+    for step, count in ran.items():
+        assert f"==> {step}: {count} tests skipped\n" in run.done.stdout
+    assert ("this DGL has no CUDA" in run.result) == (skipped != "0")
 
 
 def test_several_gpus_trade_rows(folder: Path) -> None:
