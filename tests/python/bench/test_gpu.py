@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rudder.errors import ConfigError, DeviceError
@@ -44,6 +45,22 @@ def test_every_way_is_measured_and_right(simulated: Any) -> None:
         first["index_select + to"].milliseconds / first["mixed"].milliseconds
     )
     assert first["mixed"].ratio_to_copy is None
+
+
+def test_stock_and_a_whole_batch_are_timed_without_a_copy_on_top(simulated: Any) -> None:
+    gpu, _ = simulated()
+    rng = np.random.default_rng(3)
+    rows = rng.integers(0, 256, (100, 20), dtype=np.uint8)
+    table = bench._Table(gpu, bench.WallTimer(), rows, SETTINGS, rng)
+    out = gpu.empty(30, (20,), np.uint8)
+    out.fill_(0)
+    subjects = table._subjects(30, out)
+    ids = rng.integers(0, 100, 30)
+    for name in ("index_select + to", "a whole batch"):
+        got = subjects[name].run(ids, out)
+        assert np.array_equal(got.numpy(), rows[ids])
+        assert not out.any()
+    table.close()
 
 
 def test_a_batch_beyond_the_cache_is_measured_for_each_size_of_row(simulated: Any) -> None:
