@@ -95,9 +95,15 @@ void register_gpu(py::module_& m) {
       .def(
           "inject",
           [](Simulated& self, std::string refuse_pinning, std::string refuse_read_only, std::string fail) {
-            self.inject({std::move(refuse_pinning), std::move(refuse_read_only), std::move(fail)});
+            self.inject({.refuse_pinning = std::move(refuse_pinning),
+                         .refuse_read_only = std::move(refuse_read_only),
+                         .fail = std::move(fail)});
           },
           py::kw_only(), "refuse_pinning"_a = "", "refuse_read_only"_a = "", "fail"_a = "")
+      .def(
+          "lend",
+          [](Simulated& self, std::uintptr_t data, std::size_t bytes) { self.lend(as_handle(data), bytes); },
+          "data"_a, "bytes"_a)
       .def("step", py::overload_cast<>(&Simulated::step), Released())
       .def("run", &Simulated::run, Released())
       .def_property_readonly("launches", &Simulated::launches)

@@ -38,6 +38,8 @@ class SimulatedGpu(GpuRuntime):
     def __init__(self, *, mode: str = ..., memory_bytes: int = ..., seed: int = ...) -> None: ...
     def inject(self, *, refuse_pinning: str = ..., refuse_read_only: str = ..., fail: str = ...) -> None:
         """Fault injection: reasons to refuse to pin (read-only) memory, or to fail; no arguments heal it."""
+    def lend(self, data: int, bytes: int) -> None:
+        """Memory at address ``data`` counts as the GPU's from now on; it must stay."""
     def step(self) -> bool:
         """Do a piece of work of a stream; False where there is none."""
     def run(self) -> None:
@@ -208,10 +210,11 @@ class Prefetcher:
         """Running totals since the start (see rudder.metrics for their meaning):
         minibatches, ids_requested, rows_requested (remote, distinct per minibatch), rows_hit, rows_moved,
         rows_merged, rows_replaced, rows_evicted, rows_hit_on_device, rows_read_unplanned,
-        rows_refetched, rows_wasted, fetches_failed; seconds_fetching, seconds_stalled; and
-        gauges: capacity_rows, cached_rows, held_rows (whose memory is taken: the capacity, and what
-        readers of a smaller one have not left yet), device_rows, device_bytes, overhead_bytes, window_rows,
-        window_minibatches, window_bytes, waiting_bytes, staging_bytes_now, staging_bytes_peak.
+        rows_refetched, rows_wasted, fetches_failed, promotions_refused; seconds_fetching, seconds_stalled;
+        and gauges: capacity_rows, cached_rows, held_rows (whose memory is taken: the capacity, and what
+        readers of a smaller one have not left yet), device_rows, device_bytes, upload_bytes,
+        upload_device_bytes, overhead_bytes, window_rows, window_minibatches, window_bytes, waiting_bytes,
+        staging_bytes_now, staging_bytes_peak.
         """
     def route_state(self) -> list[dict[str, object]]:
         """Per partition: transport in use, whether it is a fallback, and why."""

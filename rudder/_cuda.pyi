@@ -6,11 +6,11 @@ from rudder._core import GpuRuntime
 #: CUDA that it was built with: "13.0".
 version: str
 
-def why_not() -> str:
-    """Why no GPU can be used in this process; empty where one can."""
+def why_not(number: int | None = None) -> str:
+    """Why no GPU can be used in this process, or not this one; empty where it can."""
 
 def count() -> int:
-    """GPUs that this process may use."""
+    """GPUs that this process sees."""
 
 def open(number: int) -> GpuRuntime:
     """The GPU of that number, as this process counts them. Raises ConfigError where it cannot be used."""

@@ -112,6 +112,8 @@ def why_not() -> str | None:
     except ImportError as error:
         return f"rudder's CUDA module cannot be loaded ({error}): {HOW_TO_GET}"
     reason = str(module.why_not())
+    if reason and module.count() > 0:
+        return f"{reason}: give this job a newer GPU"
     if reason:
         return f"{reason}: install an NVIDIA driver for CUDA {module.version}, or give this job a GPU"
     return None
@@ -122,7 +124,8 @@ def names() -> list[str]:
     if why_not() is not None:
         return []
     module = importlib.import_module("rudder._cuda")
-    return [module.open(number).name for number in range(module.count())]
+    numbers = (number for number in range(module.count()) if not module.why_not(number))
+    return [module.open(number).name for number in numbers]
 
 
 @functools.cache

@@ -70,12 +70,18 @@ def simulated() -> Callable[..., tuple[Gpu, _core.SimulatedGpu]]:
     class Kept(Gpu):
         """Its tensors stay, as a real one's do until its work is done: a failed test's GPU still writes."""
 
+        def __init__(self, runtime: _core.SimulatedGpu, *args: Any) -> None:
+            super().__init__(*args)
+            self._runtime = runtime
+
         def empty(self, *args: Any) -> Any:
-            _MADE.append(super().empty(*args))
-            return _MADE[-1]
+            made = super().empty(*args)
+            _MADE.append(made)
+            self._runtime.lend(made.data_ptr(), made.numel() * made.element_size())
+            return made
 
     def make(mode: str = "eager", **settings: Any) -> tuple[Gpu, _core.SimulatedGpu]:
         runtime = _core.SimulatedGpu(mode=mode, **settings)
-        return Kept(_core.Gpu(runtime), "cpu", SimulatedStreams(runtime)), runtime
+        return Kept(runtime, _core.Gpu(runtime), "cpu", SimulatedStreams(runtime)), runtime
 
     return make

@@ -3,8 +3,10 @@
 // rudder/_cuda.pyi.
 #include <cuda_runtime_api.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cuda/cudart.h"
@@ -21,7 +23,12 @@ PYBIND11_MODULE(_cuda, m) {
       std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
   using Released = py::call_guard<py::gil_scoped_release>;
   using namespace rudder::cuda;
-  m.def("why_not", [] { return why_no_gpu(native_calls()); }, Released());
+  m.def(
+      "why_not",
+      [](std::optional<int> number) {
+        return number ? why_not_gpu(native_calls(), *number) : why_no_gpu(native_calls());
+      },
+      py::arg("number") = py::none(), Released());
   m.def("count", [] { return gpu_count(native_calls()); }, Released());
   m.def("open", [](int number) { return open_gpu(native_calls(), number); }, py::arg("number"), Released());
 }

@@ -23,8 +23,10 @@ Library::Library(const char* name, const std::vector<std::string>& files) {
   throw Error(ErrorCode::kTransport, std::string(name) + " is not here: " + refusals);
 }
 
+void* Library::look_up(const char* symbol) const { return dlsym(handle_, symbol); }
+
 void* Library::address(const char* symbol) const {
-  void* found = dlsym(handle_, symbol);
+  void* found = look_up(symbol);
   if (found == nullptr) throw Error(ErrorCode::kTransport, file_ + " has no " + symbol);
   return found;
 }

@@ -23,8 +23,15 @@ class Library {
     static_assert(std::is_function_v<Function>);
     function = reinterpret_cast<Function*>(address(symbol));
   }
+  // The same, but null where the library has no such function.
+  template <class Function>
+  void find_if_there(Function*& function, const char* symbol) const {
+    static_assert(std::is_function_v<Function>);
+    function = reinterpret_cast<Function*>(look_up(symbol));
+  }
 
  private:
+  void* look_up(const char* symbol) const;
   void* address(const char* symbol) const;
 
   void* handle_ = nullptr;

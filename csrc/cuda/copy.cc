@@ -7,16 +7,22 @@ Copy::~Copy() { runtime_->destroy_event(event_); }
 bool Copy::done() noexcept {
   try {
     return runtime_->done(event_);
-  } catch (...) {
+  } catch (const DeviceLost&) {
     return true;
+  } catch (...) {
+    return false;
   }
 }
 
-void Copy::wait() noexcept {
+bool Copy::wait() noexcept {
   try {
     runtime_->wait(event_);
-  } catch (...) {  // NOLINT(bugprone-empty-catch): it is over, which is what was asked
+  } catch (const DeviceLost&) {
+    return true;
+  } catch (...) {
+    return false;
   }
+  return true;
 }
 
 }  // namespace rudder::cuda

@@ -16,9 +16,11 @@ class Copy {
   Copy(const Copy&) = delete;
   Copy& operator=(const Copy&) = delete;
 
-  // A copy that failed counts as done: its memory is not touched any more.
+  // A copy on a GPU that was lost counts as done: its memory is not touched any more. Where the GPU does not
+  // tell, it is not done: whoever gave up its rows then could have others read in their place.
   bool done() noexcept;
-  void wait() noexcept;
+  // False where nothing says that it is done.
+  bool wait() noexcept;
   Event event() const { return event_; }
 
  private:

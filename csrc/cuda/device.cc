@@ -13,6 +13,10 @@ namespace {
 constexpr std::size_t kGrainRows = 16384;
 // The same for rows that are copied, in bytes.
 constexpr std::size_t kGrainBytes = std::size_t{256} << 10;
+// Of lists that the GPU has yet to read: those of hundreds of minibatches of 8,192 rows, more than CUDA
+// queues launches for. And of rows, which are large: as much as a table stages by itself.
+constexpr std::size_t kMostListBytes = std::size_t{32} << 20;
+constexpr std::size_t kMostRowBytes = std::size_t{256} << 20;
 
 }  // namespace
 
@@ -21,7 +25,9 @@ std::shared_ptr<Device> Device::make(std::shared_ptr<Runtime> runtime) {
 }
 
 Device::Device(std::shared_ptr<Runtime> runtime)
-    : runtime_(std::move(runtime)), lists_(runtime_, true), rows_(runtime_, false) {}
+    : runtime_(std::move(runtime)),
+      lists_(runtime_, true, kMostListBytes),
+      rows_(runtime_, false, kMostRowBytes) {}
 
 Device::~Device() = default;
 
@@ -168,14 +174,12 @@ CopyPtr Device::scatter(std::span<const std::byte* const> from, std::size_t row_
 CopyPtr Device::launch(std::span<const std::byte* const> from, std::size_t row_bytes, std::byte* out,
                        std::span<std::byte* const> to, Stream stream, ThreadPool& pool) {
   const std::size_t n = from.size();
+  const bool may_wait = to.empty();
+  const auto copy = std::make_shared<Copy>(runtime_, runtime_->make_event());
   // Slots take less, the windows included.
-  UploadBlocks::Block list = lists_.acquire((n + to.size()) * sizeof(std::byte*));
+  const UploadBlocks::Block list = lists_.acquire((n + to.size()) * sizeof(std::byte*), may_wait);
   UploadBlocks::Block rows;
-  auto copy = std::make_shared<Copy>(runtime_, runtime_->make_event());
-  const auto give_back = [&] {
-    lists_.give_back(std::move(list), copy);
-    if (rows.pinned != nullptr) rows_.give_back(std::move(rows), copy);
-  };
+  bool queued = false;
   try {
     auto* slots = reinterpret_cast<std::uint32_t*>(list.pinned);
     auto** addresses = reinterpret_cast<const std::byte**>(list.pinned);
@@ -189,7 +193,7 @@ CopyPtr Device::launch(std::span<const std::byte* const> from, std::size_t row_b
       if (!narrow) listed = enlist_addresses(from, to, row_bytes, addresses, pool);
     }
     if (!listed.unreadable.empty()) {
-      rows = rows_.acquire(listed.unreadable.size() * row_bytes);
+      rows = rows_.acquire(listed.unreadable.size() * row_bytes, may_wait);
       const std::size_t window = windows.add(rows.pinned, listed.unreadable.size());
       const std::size_t grain = std::max<std::size_t>(1, kGrainBytes / row_bytes);
       pool.split(listed.unreadable.size(), grain, [&](std::size_t begin, std::size_t end) {
@@ -217,15 +221,33 @@ CopyPtr Device::launch(std::span<const std::byte* const> from, std::size_t row_b
       job.windows = reinterpret_cast<std::byte* const*>(list.device + at);
     }
     if (!to.empty()) job.to = list.device + n * (narrow ? sizeof(std::uint32_t) : sizeof(std::byte*));
+    queued = true;  // a call that fails may have queued something, too
     runtime_->copy(list.device, list.pinned, list_bytes, stream);
     runtime_->copy_rows(job, stream);
     runtime_->record(copy->event(), stream);
   } catch (...) {
-    give_back();
+    give_back(copy, queued, stream, list, rows);
     throw;
   }
-  give_back();
+  lists_.give_back(list, copy);
+  if (rows.pinned != nullptr) rows_.give_back(rows, copy);
   return copy;
+}
+
+void Device::give_back(const CopyPtr& copy, bool queued, Stream stream, const UploadBlocks::Block& list,
+                       const UploadBlocks::Block& rows) {
+  bool known = true;  // when it is over
+  if (queued) try {
+      runtime_->record(copy->event(), stream);
+    } catch (const DeviceLost&) {
+      queued = false;  // it is
+    } catch (const Error&) {
+      known = false;
+    }
+  const CopyPtr reader = queued ? copy : nullptr;
+  known ? lists_.give_back(list, reader) : lists_.abandon(list);
+  if (rows.pinned == nullptr) return;
+  known ? rows_.give_back(rows, reader) : rows_.abandon(rows);
 }
 
 }  // namespace rudder::cuda

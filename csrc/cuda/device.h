@@ -43,11 +43,21 @@ class Device final : public Pinner, public std::enable_shared_from_this<Device> 
 
   // Copies rows of row_bytes from these addresses to `out`, one after another, or each to its own address.
   // The sources must stay as they are until the copy is done. `pool` copies rows that lie in memory that is
-  // not pinned. Throws Error(kDevice / kOutOfMemory).
+  // not pinned. Throws Error(kDevice / kOutOfMemory), and Error(kState) for a stream that is being captured.
+  // A scatter never waits: where the GPU lags too far behind, it throws Error(kOutOfMemory).
   CopyPtr gather(std::span<const std::byte* const> from, std::size_t row_bytes, std::byte* out, Stream stream,
                  ThreadPool& pool);
   CopyPtr scatter(std::span<const std::byte* const> from, std::size_t row_bytes,
                   std::span<std::byte* const> to, Stream stream, ThreadPool& pool);
+
+  // Memory held for what is handed to launches: pinned memory of the host, and of the device.
+  std::size_t upload_bytes() const { return lists_.bytes() + rows_.bytes(); }
+  std::size_t upload_device_bytes() const { return lists_.bytes(); }
+  // Gives back what of it nobody reads; for ends, not for steps.
+  void trim() noexcept {
+    lists_.trim();
+    rows_.trim();
+  }
 
  private:
   struct Region {
@@ -62,8 +72,12 @@ class Device final : public Pinner, public std::enable_shared_from_this<Device> 
   bool share(const void* memory, std::size_t bytes);
   // One user less; true where that was the last.
   bool remove(const void* memory) noexcept;
+  // `to` names a place for each row; empty: one row after another from `out` on.
   CopyPtr launch(std::span<const std::byte* const> from, std::size_t row_bytes, std::byte* out,
                  std::span<std::byte* const> to, Stream stream, ThreadPool& pool);
+  // Of a launch that failed on the way: nobody may write to blocks that work on the stream still reads.
+  void give_back(const CopyPtr& copy, bool queued, Stream stream, const UploadBlocks::Block& list,
+                 const UploadBlocks::Block& rows);
   struct Listed {
     std::uint64_t bits = 0;               // of all addresses, or-ed
     std::vector<std::size_t> unreadable;  // positions of rows that the GPU cannot read where they lie
@@ -88,5 +102,12 @@ class Device final : public Pinner, public std::enable_shared_from_this<Device> 
   mutable std::shared_mutex regions_mutex_;
   std::vector<Region> regions_;  // readable by the GPU; ascending, disjoint
 };
+
+// Device memory that is freed with whoever holds it.
+struct FreeOnDevice {
+  std::shared_ptr<Device> device;
+  void operator()(std::byte* memory) const noexcept { device->free(memory); }
+};
+using DeviceMemory = std::unique_ptr<std::byte, FreeOnDevice>;
 
 }  // namespace rudder::cuda

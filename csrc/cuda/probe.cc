@@ -19,30 +19,27 @@ GatherProbe::GatherProbe(std::shared_ptr<Device> device, const std::byte* rows, 
   if (!pinned_.pinned())
     throw Error(ErrorCode::kConfig, "the table cannot be pinned: " + pinned_.pin_refusal());
   std::memcpy(pinned_.data(), rows, count * row_bytes);
-  on_device_ = device_->allocate(count * row_bytes);
-  if (on_device_ == nullptr)
+  on_device_ = upload(pinned_.data(), count * row_bytes);
+  if (!on_device_)
     throw Error(ErrorCode::kOutOfMemory, "the GPU has no " + std::to_string(count * row_bytes) +
                                              " bytes left for the table: name a smaller one");
-  upload(on_device_, pinned_.data(), count * row_bytes);
 }
 
-GatherProbe::~GatherProbe() {
-  if (listed_ != nullptr) device_->free(listed_);
-  device_->free(on_device_);
-}
-
-void GatherProbe::upload(std::byte* to, const std::byte* pinned, std::size_t bytes) {
+DeviceMemory GatherProbe::upload(const std::byte* pinned, std::size_t bytes) const {
+  DeviceMemory memory(device_->allocate(bytes), {device_});
+  if (!memory) return memory;
   Runtime& runtime = device_->runtime();
   Copy copied(device_->shared_runtime(), runtime.make_event());
-  runtime.copy(to, pinned, bytes, nullptr);
+  runtime.copy(memory.get(), pinned, bytes, nullptr);
   runtime.record(copied.event(), nullptr);
   copied.wait();
+  return memory;
 }
 
 const std::byte* GatherProbe::row(Tier tier, std::int64_t id) const {
   if (tier == Tier::kMixed) tier = static_cast<Tier>(id % 3);
   const std::byte* table = pageable_;
-  if (tier == Tier::kDevice) table = on_device_;
+  if (tier == Tier::kDevice) table = on_device_.get();
   if (tier == Tier::kPinned) table = pinned_.data();
   return table + static_cast<std::size_t>(id) * row_bytes_;
 }
@@ -61,18 +58,17 @@ void GatherProbe::list(std::span<const std::int64_t> ids, bool wide) {
   else
     std::transform(ids.begin(), ids.end(), reinterpret_cast<std::int32_t*>(numbers.data()),
                    [](std::int64_t id) { return static_cast<std::int32_t>(id); });
-  if (listed_ != nullptr) device_->free(listed_);
-  listed_ = device_->allocate(bytes);
-  if (listed_ == nullptr) throw Error(ErrorCode::kOutOfMemory, "the GPU has no room for a list of rows");
+  listed_.reset();
+  listed_ = upload(numbers.data(), bytes);
+  if (!listed_) throw Error(ErrorCode::kOutOfMemory, "the GPU has no room for a list of rows");
   listed_rows_ = ids.size();
   wide_ = wide;
-  upload(listed_, numbers.data(), bytes);
 }
 
 void GatherProbe::gather_listed(Tier tier, std::byte* out, Stream stream) {
   const From from = wide_ ? From::kInt64 : From::kInt32;
-  device_->runtime().copy_rows(rows_by_number(row(tier, 0), row_bytes_, from, listed_, listed_rows_, out),
-                               stream);
+  device_->runtime().copy_rows(
+      rows_by_number(row(tier, 0), row_bytes_, from, listed_.get(), listed_rows_, out), stream);
 }
 
 }  // namespace rudder::cuda

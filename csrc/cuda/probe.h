@@ -24,7 +24,6 @@ class GatherProbe {
   // the GPU has no room for them, Error(kConfig) where they cannot be pinned.
   GatherProbe(std::shared_ptr<Device> device, const std::byte* rows, std::size_t count, std::size_t row_bytes,
               std::size_t threads);
-  ~GatherProbe();
   GatherProbe(const GatherProbe&) = delete;
   GatherProbe& operator=(const GatherProbe&) = delete;
 
@@ -37,15 +36,15 @@ class GatherProbe {
 
  private:
   const std::byte* row(Tier tier, std::int64_t id) const;
-  // Copies to the device, and waits.
-  void upload(std::byte* to, const std::byte* pinned, std::size_t bytes);
+  // Device memory with a copy of these bytes; null where there is not enough left. Waits for the copy.
+  DeviceMemory upload(const std::byte* pinned, std::size_t bytes) const;
 
   const std::shared_ptr<Device> device_;
   const std::byte* const pageable_;
   const std::size_t row_bytes_;
   Arena pinned_;
-  std::byte* on_device_;
-  std::byte* listed_ = nullptr;
+  DeviceMemory on_device_;
+  DeviceMemory listed_;
   std::size_t listed_rows_ = 0;
   bool wide_ = true;
   ThreadPool pool_;

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <string>
 
+#include "common/error.h"
 #include "cuda/row_copy.h"
 
 namespace rudder::cuda {
@@ -16,6 +17,14 @@ namespace rudder::cuda {
 // A stream of the caller, as its runtime spells it (cudaStream_t); null is the default stream.
 using Stream = void*;
 using Event = void*;
+
+// The process has lost its GPU, after an illegal access, say: all that was under way has ended, and nothing
+// can be begun any more. An error that is no DeviceLost says nothing of work that is under way.
+class DeviceLost : public Error {
+ public:
+  explicit DeviceLost(const std::string& what, std::source_location where = std::source_location::current())
+      : Error(ErrorCode::kDevice, what, where) {}
+};
 
 class Runtime {
  public:
@@ -36,8 +45,9 @@ class Runtime {
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void free(void* memory) noexcept = 0;
 
-  // Work in the order of the stream; returns at once. Throws Error(kDevice). REQUIRES memory that stays valid
-  // until the work is done; `from` in pinned or device memory.
+  // Work in the order of the stream; returns at once. Throws Error(kDevice), and Error(kState) on a stream
+  // that is being captured into a CUDA graph, which would read the same memory again whenever it is run.
+  // REQUIRES memory that stays valid until the work is done; `from` in pinned or device memory.
   virtual void copy(void* to, const void* from, std::size_t bytes, Stream stream) = 0;
   virtual void copy_rows(const RowCopies& job, Stream stream) = 0;
 
@@ -48,7 +58,8 @@ class Runtime {
   virtual Event make_event() = 0;
   virtual void destroy_event(Event event) noexcept = 0;
   virtual void record(Event event, Stream stream) = 0;
-  // Has the work before the last record() been done? Throws Error(kDevice) where it failed.
+  // Has the work before the last record() been done? Throws DeviceLost where it failed, and Error(kDevice)
+  // where the GPU does not tell.
   virtual bool done(Event event) = 0;
   // Waits for it on the CPU. For the end of a table, never for a step.
   virtual void wait(Event event) = 0;

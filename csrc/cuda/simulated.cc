@@ -46,7 +46,12 @@ void Simulated::inject(Faults faults) {
 }
 
 void Simulated::raise_fault() const {
-  if (!faults_.fail.empty()) throw Error(ErrorCode::kDevice, "the simulated GPU failed: " + faults_.fail);
+  if (!faults_.fail.empty()) throw DeviceLost("the simulated GPU failed: " + faults_.fail);
+}
+
+void Simulated::raise_refusal(const char* call) const {
+  raise_fault();
+  if (faults_.call == call) throw Error(ErrorCode::kDevice, std::string("the simulated GPU refused ") + call);
 }
 
 // -- memory
@@ -97,6 +102,16 @@ void Simulated::free(void* memory) noexcept {
     memory_.erase(found);
   }
   ::operator delete(memory, kAlignment);
+}
+
+void Simulated::lend(void* memory, std::size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  memory_[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, Kind::kLent};
+}
+
+void Simulated::take_back(void* memory) {
+  const std::lock_guard lock(mutex_);
+  memory_.erase(reinterpret_cast<std::uintptr_t>(memory));
 }
 
 std::size_t Simulated::allocated() const {
@@ -194,6 +209,10 @@ void Simulated::run() {
 }
 
 void Simulated::copy(void* to, const void* from, std::size_t bytes, Stream stream) {
+  {
+    const std::lock_guard lock(mutex_);
+    raise_refusal("copy");
+  }
   enqueue(stream, [this, to, from, bytes] {
     {
       const std::lock_guard lock(mutex_);
@@ -204,16 +223,12 @@ void Simulated::copy(void* to, const void* from, std::size_t bytes, Stream strea
   });
 }
 
-// Addresses and slots alone say by themselves where rows lie.
 void Simulated::check_rows(const RowCopies& job) {
   const bool narrow = job.from == From::kInt32 || job.from == From::kSlots;
   const std::size_t list = job.rows * (narrow ? sizeof(std::int32_t) : sizeof(std::int64_t));
   check(reachable(job.index, list) && (job.to == nullptr || reachable(job.to, list)), "the list of rows");
-  if (!faults_.fail.empty()) return;
-  for (std::size_t row = 0; row < job.rows; ++row)
-    if (job.from == From::kAddresses) {
-      check_row<From::kAddresses>(job, row);
-    } else if (job.from == From::kSlots) {
+  for (std::size_t row = 0; row < job.rows && faults_.fail.empty(); ++row) {
+    if (job.from == From::kSlots) {
       const auto window = [&](const void* slots) {
         return static_cast<const std::uint32_t*>(slots)[row] >> kRowBits;
       };
@@ -221,17 +236,20 @@ void Simulated::check_rows(const RowCopies& job) {
                 (job.to == nullptr ||
                  reachable(static_cast<const void*>(job.windows + window(job.to)), sizeof(std::byte*))),
             "the windows of slots");
-      if (faults_.fail.empty()) check_row<From::kSlots>(job, row);
+      if (!faults_.fail.empty()) return;
     }
-}
-
-template <From kFrom>
-void Simulated::check_row(const RowCopies& job, std::size_t row) {
-  check(reachable(source_of<kFrom>(job, row), job.row_bytes), "a row's source");
-  if (job.to != nullptr) check(reachable(target_of<kFrom>(job, row), job.row_bytes), "a row's destination");
+    dispatch(job, [&]<typename Vector, From kFrom>() {
+      check(reachable(source_of<kFrom>(job, row), job.row_bytes), "a row's source");
+      check(reachable(target_of<kFrom>(job, row), job.row_bytes), "a row's destination");
+    });
+  }
 }
 
 void Simulated::copy_rows(const RowCopies& job, Stream stream) {
+  {
+    const std::lock_guard lock(mutex_);
+    raise_refusal("copy_rows");
+  }
   ++launches_;
   if (job.from == From::kSlots) ++slot_launches_;
   enqueue(stream, [this, job] {
@@ -262,6 +280,7 @@ void Simulated::record(Event event, Stream stream) {
   std::uint64_t number = 0;
   {
     const std::lock_guard lock(mutex_);
+    raise_refusal("record");
     number = ++events_[event].last;
   }
   enqueue(stream, [this, event, number] {
@@ -273,6 +292,8 @@ void Simulated::record(Event event, Stream stream) {
 bool Simulated::done(Event event) {
   const std::lock_guard lock(mutex_);
   raise_fault();
+  if (!faults_.mute.empty())
+    throw Error(ErrorCode::kDevice, "the simulated GPU does not tell: " + faults_.mute);
   return events_[event].finished == events_[event].last;
 }
 

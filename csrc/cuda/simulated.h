@@ -1,6 +1,7 @@
 // A GPU made of this process's memory, for tests and machines without one: it runs all of Rudder's code but
 // the CUDA calls themselves. Work happens when it may happen on a GPU, not when it is asked for, so what is
-// read too early or overwritten too soon shows; and memory that a GPU could not reach is an error, as there.
+// read too early or overwritten too soon shows; and memory that a GPU could not reach is an error, as there,
+// be it read or written, and named by address, slot or number.
 // Always runs.
 #pragma once
 
@@ -32,6 +33,8 @@ class Simulated final : public Runtime {
     std::string refuse_pinning;    // host_register refuses, with this reason
     std::string refuse_read_only;  // the same for read-only memory alone
     std::string fail;              // work fails from now on, as after an illegal access
+    std::string mute;              // events are not answered, as CUDA may refuse to during a capture
+    std::string call;              // "copy", "copy_rows" or "record" throws, and queues nothing
   };
 
   // memory_bytes: of device memory; 0: without bound. seed: of kThread's order.
@@ -48,6 +51,9 @@ class Simulated final : public Runtime {
   std::size_t launches() const { return launches_; }
   std::size_t slot_launches() const { return slot_launches_; }  // of them, over lists of 4-byte slots
   std::size_t waits() const { return waits_; }
+  // Memory of the caller counts as the device's from now on: what it holds may be looked at without a copy.
+  void lend(void* memory, std::size_t bytes);
+  void take_back(void* memory);
   std::size_t allocated() const;   // bytes of device memory
   std::size_t registered() const;  // ranges of host memory
 
@@ -69,7 +75,7 @@ class Simulated final : public Runtime {
   void wait(Event event) override;
 
  private:
-  enum class Kind { kRegistered, kPinned, kDevice };
+  enum class Kind { kRegistered, kPinned, kDevice, kLent };
   struct Memory {
     std::size_t bytes;
     Kind kind;
@@ -85,9 +91,8 @@ class Simulated final : public Runtime {
   bool reachable(const void* memory, std::size_t bytes) const;  // REQUIRES mutex_
   void check(bool fine, const char* what);
   void check_rows(const RowCopies& job);
-  template <From kFrom>
-  void check_row(const RowCopies& job, std::size_t row);
-  void raise_fault() const;  // REQUIRES mutex_
+  void raise_fault() const;                    // REQUIRES mutex_
+  void raise_refusal(const char* call) const;  // REQUIRES mutex_
   void drive();
 
   const Mode mode_;

@@ -23,7 +23,13 @@ ALLOWED = frozenset(
         *("cudaFuncGetAttributes", "cudaFuncSetAttribute"),
         "cudaOccupancyMaxActiveBlocksPerMultiprocessor",
         "cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
-        *("cuCtxGetCurrent", "cuGetProcAddress", "cuDeviceGetAttribute", "cuFuncGetAttribute"),
+        *(
+            "cuCtxGetCurrent",
+            "cuDevicePrimaryCtxGetState",
+            "cuGetProcAddress",
+            "cuDeviceGetAttribute",
+            "cuFuncGetAttribute",
+        ),
     }
 )
 # The profiler waits for the GPU when it ends, by this call.

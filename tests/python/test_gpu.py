@@ -23,9 +23,33 @@ def test_a_build_without_cuda_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
 
 def test_a_machine_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("rudder._cuda")
-    vars(module).update(why_not=lambda: "no CUDA-capable device is detected", version="13.0")
+    vars(module).update(why_not=lambda: "no CUDA-capable device is detected", version="13.0", count=lambda: 0)
     monkeypatch.setitem(sys.modules, "rudder._cuda", module)
     assert "no CUDA-capable device is detected: install an NVIDIA driver" in str(gpu.why_not())
+    assert gpu.names() == []
+
+
+def test_gpus_older_than_the_kernels_are_named_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Old(types.ModuleType):
+        version, oldest = "13.0", 1
+
+        def count(self) -> int:
+            return 3
+
+        def why_not(self, number: int | None = None) -> str:
+            old = self.oldest >= 3 if number is None else number < self.oldest
+            return "GPU 0 is of compute capability 7.0" if old else ""
+
+        def open(self, number: int) -> types.SimpleNamespace:
+            assert not self.why_not(number)
+            return types.SimpleNamespace(name=f"GPU {number}")
+
+    module = Old("rudder._cuda")
+    monkeypatch.setitem(sys.modules, "rudder._cuda", module)
+    assert gpu.why_not() is None
+    assert gpu.names() == ["GPU 1", "GPU 2"]
+    module.oldest = 3
+    assert gpu.why_not() == "GPU 0 is of compute capability 7.0: give this job a newer GPU"
     assert gpu.names() == []
 
 

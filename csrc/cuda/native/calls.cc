@@ -16,8 +16,25 @@ static_assert(static_cast<int>(kUnregistered) == static_cast<int>(cudaMemoryType
               static_cast<int>(kDevice) == static_cast<int>(cudaMemoryTypeDevice) &&
               static_cast<int>(kManaged) == static_cast<int>(cudaMemoryTypeManaged));
 static_assert(static_cast<int>(kNoMemory) == cudaErrorMemoryAllocation &&
-              static_cast<int>(kNotReady) == cudaErrorNotReady && cudaSuccess == 0);
+              static_cast<int>(kNotReady) == cudaErrorNotReady &&
+              static_cast<int>(kAlreadyRegistered) == cudaErrorHostMemoryAlreadyRegistered &&
+              cudaSuccess == 0);
+static_assert(is_loss(cudaErrorCudartUnloading) && is_loss(cudaErrorECCUncorrectable) &&
+              is_loss(cudaErrorNvlinkUncorrectable) && is_loss(cudaErrorIllegalAddress) &&
+              is_loss(cudaErrorLaunchTimeout) && is_loss(cudaErrorContextIsDestroyed) &&
+              is_loss(cudaErrorAssert) && is_loss(cudaErrorHardwareStackError) &&
+              is_loss(cudaErrorIllegalInstruction) && is_loss(cudaErrorMisalignedAddress) &&
+              is_loss(cudaErrorInvalidAddressSpace) && is_loss(cudaErrorInvalidPc) &&
+              is_loss(cudaErrorLaunchFailure) && is_loss(cudaErrorMpsClientTerminated) &&
+              is_loss(cudaErrorExternalDevice));
+static_assert(!is_loss(cudaErrorNotReady) && !is_loss(cudaErrorStreamCaptureUnsupported) &&
+              !is_loss(cudaErrorStreamCaptureImplicit) && !is_loss(cudaErrorCapturedEvent) &&
+              !is_loss(cudaErrorInvalidResourceHandle) && !is_loss(cudaErrorMemoryAllocation));
+static_assert(static_cast<int>(kNotCapturing) == cudaStreamCaptureStatusNone &&
+              static_cast<int>(kCaptureRelaxed) == cudaStreamCaptureModeRelaxed);
 static_assert(static_cast<int>(kMultiprocessors) == cudaDevAttrMultiProcessorCount &&
+              static_cast<int>(kComputeMajor) == cudaDevAttrComputeCapabilityMajor &&
+              static_cast<int>(kComputeMinor) == cudaDevAttrComputeCapabilityMinor &&
               static_cast<int>(kUsesHostAddresses) == cudaDevAttrCanUseHostPointerForRegisteredMem &&
               static_cast<int>(kRegistersReadOnly) == cudaDevAttrHostRegisterReadOnlySupported);
 static_assert(kHostPortable == cudaHostRegisterPortable && kHostPortable == cudaHostAllocPortable &&
@@ -49,6 +66,7 @@ Calls native_calls() {
   bind(calls.get_device_properties, cudaGetDeviceProperties);
   bind(calls.stream_create, cudaStreamCreateWithFlags);
   bind(calls.stream_destroy, cudaStreamDestroy);
+  bind(calls.stream_is_capturing, cudaStreamIsCapturing);
   bind(calls.stream_wait_event, cudaStreamWaitEvent);
   bind(calls.event_create, cudaEventCreateWithFlags);
   bind(calls.event_destroy, cudaEventDestroy);
@@ -63,9 +81,11 @@ Calls native_calls() {
   bind(calls.host_unregister, cudaHostUnregister);
   bind(calls.memcpy_async, cudaMemcpyAsync);
   bind(calls.pointer_get_attributes, cudaPointerGetAttributes);
+  bind(calls.thread_exchange_stream_capture_mode, cudaThreadExchangeStreamCaptureMode);
   bind(calls.get_last_error, cudaGetLastError);
   bind(calls.get_error_string, cudaGetErrorString);
   bind(calls.get_error_name, cudaGetErrorName);
+  calls.primary_context_state = driver_context_state();
   calls.copy_rows = [](const RowCopies& job, int multiprocessors, void* stream) -> int {
     return launch_copy_rows(job, multiprocessors, static_cast<cudaStream_t>(stream));
   };

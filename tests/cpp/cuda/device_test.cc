@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "cuda/lent.h"
 #include "cuda/probe.h"
 #include "cuda/simulated.h"
 #include "memory/arena.h"
@@ -38,7 +39,8 @@ class DeviceTest : public testing::Test {
 
   // The GPU reads the row where it lies, as it is when the launch runs: `change` is seen.
   void expect_read_in_place(const std::byte* row, const std::function<void()>& change) {
-    std::vector<std::byte> out(kWidth), before(row, row + kWidth);
+    std::vector<std::byte> before(row, row + kWidth);
+    Lent out(gpu_, kWidth);
     const std::vector<const std::byte*> from{row};
     const CopyPtr copy = device_->gather(from, kWidth, out.data(), nullptr, pool_);
     change();
@@ -68,11 +70,11 @@ TEST_F(DeviceTest, AnyMixOfMemoryIsOneLaunchAndWaitsForNothing) {
     const std::byte* const tables[] = {arena.data(), pageable.data(), on_device};
     row = tables[random() % 3] + random() % kRows * kWidth;
   }
-  std::vector<std::byte> out(from.size() * kWidth, std::byte{0x77});
-  const std::vector<std::byte> untouched = out;
+  Lent out(gpu_, from.size() * kWidth, std::byte{0x77});
+  const std::vector<std::byte> untouched = out.bytes();
   const Stream stream = gpu_->make_stream();
   const CopyPtr copy = device_->gather(from, kWidth, out.data(), stream, pool_);
-  EXPECT_EQ(out, untouched);
+  EXPECT_EQ(out.bytes(), untouched);
   EXPECT_FALSE(copy->done());
   EXPECT_EQ(gpu_->launches(), 1u);
   EXPECT_EQ(gpu_->slot_launches(), 1u);  // 4 bytes a row went up, not 8
@@ -92,7 +94,8 @@ TEST_F(DeviceTest, ABlockIsNotUsedAgainBeforeItsLaunchIsOver) {
   const Stream stream = gpu_->make_stream();
   std::mt19937 random(5);
   std::vector<std::vector<const std::byte*>> asked(20, std::vector<const std::byte*>(60));
-  std::vector<std::vector<std::byte>> out(asked.size(), std::vector<std::byte>(60 * kWidth));
+  std::vector<Lent> out;
+  for (std::size_t batch = 0; batch < asked.size(); ++batch) out.emplace_back(gpu_, 60 * kWidth);
   std::vector<CopyPtr> copies;
   for (std::size_t batch = 0; batch < asked.size(); ++batch) {
     for (auto& row : asked[batch])
@@ -151,7 +154,7 @@ TEST_F(DeviceTest, RowsBySlotAndByAddressAreTheSame) {
       to[i] = there + (n - 1 - i) * width;
     }
     if (off_the_grid) from[random() % n] = arena.data() + 1 + random() % (width - 1);
-    std::vector<std::byte> out(n * width);
+    Lent out(gpu, n * width);
     device->gather(from, width, out.data(), nullptr, pool_);
     EXPECT_TRUE(!off_the_grid || gpu->slot_launches() == 0);
     (gpu->slot_launches() == 1 ? by_slot : by_address) += 1;
@@ -202,7 +205,7 @@ TEST_F(DeviceTest, ARefusalToPinIsACapability) {
   EXPECT_FALSE(arena.pinned());
   EXPECT_EQ(arena.pin_refusal(), "RLIMIT_MEMLOCK is 8 MiB");
   std::vector<const std::byte*> from{arena.data() + kWidth};
-  std::vector<std::byte> out(kWidth);
+  Lent out(gpu_, kWidth);
   std::memset(arena.data() + kWidth, 9, kWidth);
   device_->gather(from, kWidth, out.data(), nullptr, pool_)->wait();
   EXPECT_TRUE(same(out.data(), from[0]));
@@ -217,7 +220,7 @@ TEST_F(DeviceTest, WhatWasUnpinnedIsNotReadInPlace) {
   device_->unpin(memory);
   EXPECT_EQ(gpu_->registered(), 0u);
   std::vector<const std::byte*> from{table.data() + 5 * kWidth};
-  std::vector<std::byte> out(kWidth);
+  Lent out(gpu_, kWidth);
   device_->gather(from, kWidth, out.data(), nullptr, pool_)->wait();
   EXPECT_TRUE(same(out.data(), from[0]));
 }
@@ -225,7 +228,7 @@ TEST_F(DeviceTest, WhatWasUnpinnedIsNotReadInPlace) {
 TEST_F(DeviceTest, AFailureIsATypedErrorAndEndsCopies) {
   Arena arena(kRows * kWidth, {.pinner = device_});
   std::vector<const std::byte*> from{arena.data()};
-  std::vector<std::byte> out(kWidth);
+  Lent out(gpu_, kWidth);
   const CopyPtr copy = device_->gather(from, kWidth, out.data(), nullptr, pool_);
   gpu_->inject({.fail = "the bus fell off"});
   EXPECT_TRUE(copy->done());
@@ -240,9 +243,11 @@ TEST_F(DeviceTest, AFailureIsATypedErrorAndEndsCopies) {
 }
 
 TEST_F(DeviceTest, NoMemoryLeftIsSaid) {
-  const auto device = Device::make(std::make_shared<Simulated>(Mode::kEager, 1000));
+  const auto gpu = std::make_shared<Simulated>(Mode::kEager, 1000);
+  const auto device = Device::make(gpu);
   EXPECT_EQ(device->allocate(2000), nullptr);
-  std::vector<std::byte> row(kWidth), out(kWidth);
+  std::vector<std::byte> row(kWidth);
+  Lent out(gpu, kWidth);
   std::vector<const std::byte*> from{row.data()};
   try {
     device->gather(from, kWidth, out.data(), nullptr, pool_);
@@ -262,7 +267,7 @@ TEST_F(DeviceTest, AProbeGathersTheSameRowsFromEveryTier) {
   for (const Tier tier : {Tier::kDevice, Tier::kPinned, Tier::kPageable, Tier::kMixed})
     for (const bool by_number : {false, true}) {
       if (by_number && tier != Tier::kDevice && tier != Tier::kPinned) continue;
-      std::vector<std::byte> out(ids.size() * kWidth);
+      Lent out(gpu_, ids.size() * kWidth);
       if (by_number) {
         probe.list(ids, tier == Tier::kPinned);
         probe.gather_listed(tier, out.data(), nullptr);
@@ -275,18 +280,167 @@ TEST_F(DeviceTest, AProbeGathersTheSameRowsFromEveryTier) {
     }
 }
 
+// A block that work on the stream still reads is nobody else's, also where the launch failed on the way.
+TEST_F(DeviceTest, ALaunchThatFailsOnTheWayKeepsItsBlockUntilItIsRead) {
+  for (const char* call : {"copy", "copy_rows", "record"}) {
+    const auto gpu = std::make_shared<Simulated>(Mode::kManual);
+    const auto device = Device::make(gpu);
+    const auto pageable = random_bytes(kRows * kWidth, 7);
+    std::vector<const std::byte*> from{pageable.data() + kWidth}, later{pageable.data() + 5 * kWidth};
+    Lent out(gpu, kWidth), next(gpu, kWidth);
+    device->gather(from, kWidth, out.data(), nullptr, pool_);
+    gpu->run();  // a block is idle
+    const std::size_t blocks = gpu->allocated();
+    gpu->inject({.call = call});
+    EXPECT_THROW(device->gather(from, kWidth, out.data(), nullptr, pool_), Error) << call;
+    gpu->inject({});
+    device->gather(later, kWidth, next.data(), nullptr, pool_);
+    EXPECT_GT(gpu->allocated(), blocks) << call;
+    gpu->run();
+    EXPECT_TRUE(same(next.data(), later[0]));
+  }
+}
+
+// What a GPU does not tell is not taken for its end.
+TEST_F(DeviceTest, WhereTheGpuDoesNotTellNothingIsOver) {
+  const auto pageable = random_bytes(kWidth, 7);
+  std::vector<const std::byte*> from{pageable.data()};
+  Lent out(gpu_, kWidth);
+  const CopyPtr copy = device_->gather(from, kWidth, out.data(), nullptr, pool_);
+  const std::size_t blocks = gpu_->allocated();
+  gpu_->inject({.mute = "a graph is captured"});
+  EXPECT_FALSE(copy->done());
+  device_->gather(from, kWidth, out.data(), nullptr, pool_);
+  EXPECT_GT(gpu_->allocated(), blocks);
+  gpu_->run();
+  EXPECT_FALSE(copy->done());
+  gpu_->inject({});
+  EXPECT_TRUE(copy->done());
+}
+
+class UploadBlocksTest : public DeviceTest {
+ protected:
+  static constexpr std::size_t kBlock = std::size_t{64} << 10;
+
+  // A launch that reads a block of so many bytes, and has it given back.
+  CopyPtr read(std::size_t bytes) {
+    UploadBlocks::Block block = blocks_.acquire(bytes, true);
+    auto copy = std::make_shared<Copy>(gpu_, gpu_->make_event());
+    gpu_->copy(block.device, block.pinned, bytes, nullptr);
+    gpu_->record(copy->event(), nullptr);
+    blocks_.give_back(block, copy);
+    return copy;
+  }
+
+  UploadBlocks blocks_{gpu_, true, 4 * kBlock};
+};
+
+TEST_F(UploadBlocksTest, AGpuThatLagsTooFarBehindIsWaitedFor) {
+  std::vector<CopyPtr> copies;
+  for (int number = 0; number < 4; ++number) copies.push_back(read(100));
+  EXPECT_EQ(gpu_->waits(), 0u);
+  EXPECT_EQ(blocks_.bytes(), 4 * kBlock);
+  EXPECT_THROW(blocks_.acquire(100, false), Error);
+  for (int number = 0; number < 20; ++number) copies.push_back(read(100));
+  EXPECT_EQ(gpu_->waits(), 20u);  // for the oldest alone, each time
+  EXPECT_EQ(blocks_.bytes(), 4 * kBlock);
+  EXPECT_FALSE(copies.back()->done());
+  EXPECT_TRUE(copies[19]->done());
+  EXPECT_FALSE(copies[20]->done());
+}
+
+TEST_F(UploadBlocksTest, BlocksOfOtherSizesMakeRoomAndOneAlwaysPasses) {
+  for (int number = 0; number < 4; ++number) read(100);
+  read(2 * kBlock);  // none fits, and all are being read
+  EXPECT_LE(blocks_.bytes(), 4 * kBlock);
+  read(32 * kBlock);  // more than there may be
+  EXPECT_EQ(blocks_.bytes(), 32 * kBlock);
+  read(100);
+  EXPECT_EQ(blocks_.bytes(), kBlock);
+  gpu_->run();
+}
+
+TEST_F(UploadBlocksTest, WhatNobodyReadsIsGivenBack) {
+  read(100);
+  gpu_->run();
+  read(kBlock * 2);
+  EXPECT_EQ(gpu_->allocated(), 3 * kBlock);
+  blocks_.trim();
+  EXPECT_EQ(blocks_.bytes(), 2 * kBlock);  // it is being read
+  gpu_->run();
+  blocks_.trim();
+  EXPECT_EQ(blocks_.bytes(), 0u);
+  EXPECT_EQ(gpu_->allocated(), 0u);
+}
+
+TEST(UploadBlocks, IdleOnesMakeRoomWhereTheGpuIsFull) {
+  constexpr std::size_t kBlock = std::size_t{64} << 10;
+  const auto gpu = std::make_shared<Simulated>(Mode::kEager, 16 * kBlock);
+  UploadBlocks blocks(gpu, true, std::size_t{1} << 30);
+  blocks.give_back(blocks.acquire(kBlock, true), nullptr);
+  const UploadBlocks::Block large = blocks.acquire(16 * kBlock, true);
+  EXPECT_EQ(blocks.bytes(), 16 * kBlock);
+  blocks.give_back(large, nullptr);
+}
+
+TEST_F(DeviceTest, AProbeThatFailsOnTheWayLeavesNothingBehind) {
+  const auto table = random_bytes(kRows * kWidth, 8);
+  for (const char* call : {"copy", "record"}) {
+    gpu_->inject({.call = call});
+    EXPECT_THROW(GatherProbe(device_, table.data(), kRows, kWidth, 1), Error);
+    gpu_->inject({});
+    EXPECT_EQ(gpu_->allocated(), 0u);
+    EXPECT_EQ(gpu_->registered(), 0u);
+    GatherProbe probe(device_, table.data(), kRows, kWidth, 1);
+    const std::vector<std::int64_t> ids{1, 2};
+    const std::size_t held = gpu_->allocated();
+    gpu_->inject({.call = call});
+    EXPECT_THROW(probe.list(ids, true), Error);
+    gpu_->inject({});
+    EXPECT_EQ(gpu_->allocated(), held);
+    probe.list(ids, true);
+  }
+  EXPECT_EQ(gpu_->allocated(), 0u);
+}
+
 // The simulated GPU must find what a real one would: else the tests above show nothing.
 TEST_F(DeviceTest, TheSimulatedGpuRefusesMemoryThatItCannotReach) {
   const auto pageable = random_bytes(kWidth, 7);
-  auto** list = static_cast<const std::byte**>(gpu_->host_allocate(sizeof(std::byte*)));
-  list[0] = pageable.data();
-  std::vector<std::byte> out(kWidth);
-  gpu_->copy_rows({.rows = 1, .row_bytes = kWidth, .index = list, .out = out.data()}, nullptr);
-  gpu_->run();
-  const Event event = gpu_->make_event();
-  EXPECT_THROW(gpu_->done(event), Error);
-  gpu_->destroy_event(event);
-  gpu_->host_free(static_cast<void*>(list));
+  auto* list = static_cast<std::byte*>(gpu_->host_allocate(sizeof(std::byte*)));
+  auto* table = static_cast<std::byte*>(gpu_->allocate(4 * kWidth));
+  Lent out(gpu_, kWidth);
+  std::vector<std::byte> unknown(kWidth);
+  const auto works = [&](const RowCopies& job) {
+    gpu_->copy_rows(job, nullptr);
+    gpu_->run();
+    const Event event = gpu_->make_event();
+    bool fine = true;
+    try {
+      gpu_->done(event);
+    } catch (const DeviceLost&) {
+      fine = false;
+    }
+    gpu_->destroy_event(event);
+    gpu_->inject({});
+    return fine;
+  };
+  const auto by_address = [&](const std::byte* row, std::byte* to) {
+    std::memcpy(list, static_cast<const void*>(&row), sizeof(row));
+    return works({.rows = 1, .row_bytes = kWidth, .index = list, .out = to});
+  };
+  EXPECT_TRUE(by_address(table, out.data()));
+  EXPECT_FALSE(by_address(pageable.data(), out.data()));
+  EXPECT_FALSE(by_address(table, unknown.data()));
+  EXPECT_FALSE(by_address(table, out.data() + 1));
+  const auto by_number = [&](std::int32_t row, std::byte* to) {
+    std::memcpy(list, &row, sizeof(row));
+    return works(rows_by_number(table, kWidth, From::kInt32, list, 1, to));
+  };
+  EXPECT_TRUE(by_number(3, out.data()));
+  EXPECT_FALSE(by_number(4, out.data()));
+  EXPECT_FALSE(by_number(3, unknown.data()));
+  gpu_->free(table);
+  gpu_->host_free(list);
 }
 
 }  // namespace
