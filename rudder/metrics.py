@@ -20,6 +20,7 @@ rows_wasted           rows moved for minibatches that were dropped before they w
                       and hits are not counted
 rows_read_unplanned   remote rows asked for that no minibatch of the window had announced
 fetches_failed        fetches that ended in an error, where no fallback answered either
+promotions_refused    times that rows could not be taken up to GPU memory, which was full; they go up later
 hit_rate              rows_hit / rows_requested of this interval; 0 where nothing was requested
 bytes_*               the same in bytes: rows x row_bytes
 seconds_wall          from the first minibatch of the interval to the first of the next
@@ -31,6 +32,8 @@ seconds_gathering     copying rows into the batch
 seconds_training      what is left of seconds_wall: the user's own work
 capacity_rows         rows that the buffer may hold; cached_rows: that it holds
 device_rows           rows of the buffer that GPU memory may hold, too; device_bytes: GPU memory taken for it
+upload_bytes          pinned memory in which rows and lists of rows wait for the GPU, of all its tables;
+                      upload_device_bytes: GPU memory for those lists
 overhead_bytes        what the buffer occupies beside its rows (those: capacity_rows x row_bytes): which
                       row lies in which slot
 window_rows           remote requests that wait in the window; also window_minibatches and
@@ -86,6 +89,7 @@ GROWING = (
     "rows_refetched",
     "rows_wasted",
     "fetches_failed",
+    "promotions_refused",
     "seconds_wall",
     "seconds_sampling",
     "seconds_fetching",
@@ -109,6 +113,8 @@ GAUGES = (
     "cached_rows",
     "device_rows",
     "device_bytes",
+    "upload_bytes",
+    "upload_device_bytes",
     "overhead_bytes",
     "window_rows",
     "window_minibatches",
@@ -165,6 +171,7 @@ class IntervalMetrics:
     rows_refetched: int = 0
     rows_wasted: int = 0
     fetches_failed: int = 0
+    promotions_refused: int = 0
     seconds_wall: float = 0.0
     seconds_sampling: float = 0.0
     seconds_fetching: float = 0.0
@@ -177,6 +184,8 @@ class IntervalMetrics:
     cached_rows: int = 0
     device_rows: int = 0
     device_bytes: int = 0
+    upload_bytes: int = 0
+    upload_device_bytes: int = 0
     overhead_bytes: int = 0
     window_rows: int = 0
     window_minibatches: int = 0

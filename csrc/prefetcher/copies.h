@@ -21,6 +21,12 @@ class Copies {
     forget_done();
     return copies_.empty();
   }
+  // The one that was begun first, of those that are not over; null where all are.
+  cuda::CopyPtr oldest() {
+    const std::lock_guard lock(mutex_);
+    forget_done();
+    return copies_.empty() ? nullptr : copies_.front();
+  }
   // Waits for the GPU: for ends, not for steps.
   void wait() {
     const std::lock_guard lock(mutex_);

@@ -3,7 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/error.h"
+
 namespace rudder {
+namespace {
+
+// After a refusal, so many looks without another try: memory comes back with minibatches, not at once, and an
+// allocation that fails costs more than a look.
+constexpr std::size_t kPause = 256;
+
+}  // namespace
 
 DeviceRows::DeviceRows(std::shared_ptr<cuda::Device> device, std::size_t row_bytes, std::size_t chunk_bytes)
     : device_(std::move(device)),
@@ -78,7 +87,10 @@ const std::byte* DeviceRows::pin(RowKey row) {
 
 void DeviceRows::advance(Seq released, FeatureBuffer& buffer, ThreadPool& pool) {
   if (copy_ && copy_->done()) arrive(buffer);
-  if (!copy_ && !waiting_.empty() && !free_.empty()) start(released, buffer, pool);
+  if (pause_ > 0)
+    --pause_;
+  else if (!copy_ && !waiting_.empty() && !free_.empty())
+    start(released, buffer, pool);
   if (slots_.size() > limit_) give_back(released);
 }
 
@@ -96,8 +108,40 @@ void DeviceRows::arrive(FeatureBuffer& buffer) {
 }
 
 void DeviceRows::start(Seq released, FeatureBuffer& buffer, ThreadPool& pool) {
+  begin_rising(released, buffer);
+  if (rising_.empty()) return;
+  try {
+    copy_ = device_->scatter(from_, row_bytes_, to_, stream_, pool);
+  } catch (const Error&) {
+    // A lost GPU is told to those who gather from it.
+    stay(buffer);
+    ++refused_;
+    pause_ = kPause;
+  }
+}
+
+void DeviceRows::stay(FeatureBuffer& buffer) {
+  // In the order of before: the last to have left their queues go back first.
+  for (auto each = rising_.rbegin(); each != rising_.rend(); ++each) {
+    buffer.unpin(each->from);
+    Entry& entry = slots_[each->slot];
+    place_[entry.row] = kWaiting;
+    waiting_.push_front(entry.row);
+    entry.row = kNoRow;
+    entry.rising = false;
+    free_.push_front(each->slot);
+  }
+  rising_.clear();
+}
+
+void DeviceRows::begin_rising(Seq released, FeatureBuffer& buffer) {
   from_.clear();
   to_.clear();
+  // What could throw comes first: a row is on its way with all that belongs to it, or not at all.
+  const std::size_t most = std::min(waiting_.size(), free_.size());
+  from_.reserve(most);
+  to_.reserve(most);
+  rising_.reserve(most);
   for (std::size_t left = waiting_.size(); left > 0 && !free_.empty(); --left) {
     const RowKey row = waiting_.front();
     waiting_.pop_front();
@@ -120,7 +164,6 @@ void DeviceRows::start(Seq released, FeatureBuffer& buffer, ThreadPool& pool) {
     from_.push_back(buffer.pin(from));
     to_.push_back(slots_[slot].at);
   }
-  if (!from_.empty()) copy_ = device_->scatter(from_, row_bytes_, to_, stream_, pool);
 }
 
 void DeviceRows::give_back(Seq released) {

@@ -59,10 +59,13 @@ class DeviceRows {
   Slot slot_of(RowKey row) const { return row < place_.size() ? place_[row] : kNone; }
   void unpin(Slot slot) { --slots_[slot].readers; }
 
-  // Ends copies that are over and starts one of what can go up now.
+  // Ends copies that are over and starts one of what can go up now. Where the GPU has no memory for it, or
+  // fails, rows stay where they are, and go up some time later: nobody needs them here.
   void advance(Seq released, FeatureBuffer& buffer, ThreadPool& pool);
 
   std::size_t limit() const { return limit_; }
+  // Copies that the GPU refused.
+  std::uint64_t refused() const { return refused_; }
   // Device memory held.
   std::size_t bytes() const;
   // Memory beside the rows, of the host.
@@ -94,7 +97,11 @@ class DeviceRows {
   void vacate(Slot slot);
   void arrive(FeatureBuffer& buffer);
   void start(Seq released, FeatureBuffer& buffer, ThreadPool& pool);
+  // Gives waiting rows their slots, as far as there are any.
+  void begin_rising(Seq released, FeatureBuffer& buffer);
   void give_back(Seq released);
+  // Undoes what begin_rising() did: the rows wait again.
+  void stay(FeatureBuffer& buffer);
 
   const std::shared_ptr<cuda::Device> device_;
   const std::size_t row_bytes_;
@@ -108,6 +115,8 @@ class DeviceRows {
   std::deque<RowKey> waiting_;  // to go up; those whose place is not kWaiting any more are passed over
   std::vector<Rising> rising_;
   cuda::CopyPtr copy_;  // of rising_
+  std::uint64_t refused_ = 0;
+  std::size_t pause_ = 0;  // calls of advance() that start nothing yet
   // Scratch.
   std::vector<const std::byte*> from_;
   std::vector<std::byte*> to_;

@@ -292,6 +292,11 @@ void Prefetcher::publish() {
   count_.staging_bytes_now = store_.staging_bytes();
   count_.device_rows = store_.device_rows();
   count_.device_bytes = store_.device_bytes();
+  count_.promotions_refused = store_.promotions_refused();
+  if (gpu_) {
+    count_.upload_bytes = gpu_->upload_bytes();
+    count_.upload_device_bytes = gpu_->upload_device_bytes();
+  }
   const std::lock_guard lock(mutex_);
   queued_rows_ -= std::exchange(foreseen_, 0);
   published_ = count_;

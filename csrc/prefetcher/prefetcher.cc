@@ -217,6 +217,7 @@ void Prefetcher::wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch&
 
 void Prefetcher::take(Seq seq, std::chrono::nanoseconds timeout, const Poll& poll) {
   // A timeout beyond the clock's range means "as long as it takes"; the engine's deadline still ends it.
+  hold_back();
   std::optional<Clock::time_point> until;
   if (const auto now = Clock::now(); timeout < Clock::time_point::max() - now) until = now + timeout;
   std::unique_lock lock(mutex_);
@@ -230,6 +231,18 @@ void Prefetcher::take(Seq seq, std::chrono::nanoseconds timeout, const Poll& pol
   });
   changed_.notify_all();
   wait_ready(lock, *batch, until, poll);
+}
+
+// Each minibatch that is taken lets another one in, whatever is staged: else one that is large would never
+// come. So a trainer that never waits for its GPU would fill the memory with rows that the GPU has yet to
+// read.
+void Prefetcher::hold_back() {
+  while (gpu_ && store_.staging_bytes() > staging_bytes_) {
+    const cuda::CopyPtr oldest = copies_.oldest();
+    if (!oldest) return;
+    if (!oldest->wait()) throw Error(ErrorCode::kDevice, "the GPU does not tell how far it is");
+    post_and_wait([] {});  // what it read is given up
+  }
 }
 
 void Prefetcher::check_bytes(const Minibatch& batch, std::size_t bytes) const {
@@ -296,6 +309,7 @@ void Prefetcher::read(std::span<const NodeId> ids, std::span<std::byte> out, con
 
 void Prefetcher::read(std::span<const NodeId> ids, const DeviceOut& out, const Poll& poll) {
   check_gpu();
+  hold_back();
   read_into(ids, out, poll);
 }
 
@@ -414,6 +428,7 @@ void Prefetcher::close() {
     published_.seconds_fetching = count_.seconds_fetching;
   }
   copies_.wait();
+  if (gpu_) gpu_->trim();
 }
 
 }  // namespace rudder

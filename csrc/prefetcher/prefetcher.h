@@ -7,6 +7,7 @@
 // is taken.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -75,13 +76,17 @@ struct Counters {
   std::uint64_t rows_wasted =
       0;  // of rows_moved: for minibatches that were dropped, and are counted nowhere else
   std::uint64_t fetches_failed = 0;
+  std::uint64_t promotions_refused =
+      0;                        // times that the GPU had no memory to take rows up to the device tier
   double seconds_fetching = 0;  // with at least one fetch under way
   double seconds_stalled = 0;   // trainers waiting in take() and read()
   // now:
   std::size_t capacity_rows = 0, cached_rows = 0, window_rows = 0, window_minibatches = 0;
   std::size_t held_rows = 0;  // whose memory is taken: the capacity, and what readers keep beyond it
   std::size_t device_rows = 0, device_bytes = 0;  // of the device tier: rows that it may hold, memory
-  std::size_t overhead_bytes = 0;                 // memory beside the buffer's rows
+  // For lists and rows on their way to the GPU, of all its tables: pinned memory, memory of the GPU.
+  std::size_t upload_bytes = 0, upload_device_bytes = 0;
+  std::size_t overhead_bytes = 0;  // memory beside the buffer's rows
   std::size_t window_bytes = 0, waiting_bytes = 0, staging_bytes_now = 0, staging_bytes_peak = 0;
 };
 
@@ -129,8 +134,9 @@ class Prefetcher {
   // Error(kConfig) unless out holds exactly ids x row_bytes.
   void gather(Seq seq, std::span<std::byte> out, const Poll& poll = {});
   // The same into device memory, in one launch on the caller's stream: returns when it is queued there. A
-  // later take() then releases the minibatch once the GPU is done with it. Throws Error(kConfig) without a
-  // GPU, also Error(kDevice).
+  // later take() then releases the minibatch once the GPU is done with it. Where a GPU lags so far behind
+  // that rows that it has yet to read take more than staging_bytes, take() and read() wait for the oldest of
+  // its gathers. Throws Error(kConfig) without a GPU, also Error(kDevice).
   void gather(Seq seq, const DeviceOut& out, const Poll& poll = {});
   void release(Seq seq);
   // Rows of any ids, now. Throws as submit and take do.
@@ -168,6 +174,8 @@ class Prefetcher {
   BatchPtr find_batch(Seq seq) const;  // REQUIRES mutex_
   void wait_ready(std::unique_lock<std::mutex>& lock, const Minibatch& batch,
                   std::optional<Clock::time_point> until, const Poll& poll);
+  // Waits for the GPU, gather after gather, while more is staged than may be.
+  void hold_back();
   // Both write all rows of a batch: gather and read are the same for either kind of destination.
   void copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, std::span<std::byte> out);
   void copy(std::unique_lock<std::mutex>& lock, Minibatch& batch, const DeviceOut& out);
@@ -214,10 +222,10 @@ class Prefetcher {
   std::map<Seq, BatchPtr> planned_;  // planned and not released
   std::map<FetchEngine::FetchId, std::shared_ptr<Staged>> fetching_;
   std::size_t depth_;
-  std::uint32_t fraction_ = 100;  // percent of the buffer that a replacement may exchange
-  std::size_t staging_bytes_;
-  Seq taken_ = 0;          // the newest minibatch that a trainer took
-  Seq released_ = 0;       // minibatches up to here are done
+  std::uint32_t fraction_ = 100;            // percent of the buffer that a replacement may exchange
+  std::atomic<std::size_t> staging_bytes_;  // written by the owner thread alone
+  Seq taken_ = 0;                           // the newest minibatch that a trainer took
+  Seq released_ = 0;                        // minibatches up to here are done
   Seq release_asked_ = 0;  // and up to here as far as trainers are concerned: a GPU may still read some
   std::vector<BatchPtr> reading_;  // unplanned reads that a GPU still makes
   FetchEngine::FetchId next_fetch_ = 1;

@@ -70,6 +70,7 @@ class RowStore {
   const FeatureBuffer& buffer() const { return buffer_; }
   std::size_t device_rows() const { return device_ ? device_->limit() : 0; }
   std::size_t device_bytes() const { return device_ ? device_->bytes() : 0; }
+  std::uint64_t promotions_refused() const { return device_ ? device_->refused() : 0; }
   // Memory beside the rows of buffer and staging.
   std::size_t overhead_bytes() const;
   std::size_t staging_bytes() const { return slabs_->bytes_in_use(); }

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "cuda/lent.h"
 #include "cuda/simulated.h"
 #include "prefetcher/fixture.h"
 
@@ -22,10 +23,12 @@ class PrefetcherGpuTest : public PrefetcherTest {
  protected:
   struct Asked {
     std::vector<NodeId> ids;
-    std::vector<std::byte> out;
+    cuda::Lent out;
   };
+  // Its minibatches are asked of this GPU from now on.
   PrefetcherConfig with(const std::shared_ptr<Simulated>& gpu, std::size_t capacity,
-                        std::size_t device_rows) const {
+                        std::size_t device_rows) {
+    gpu_ = gpu;
     PrefetcherConfig settings = config(capacity);
     settings.gpu = cuda::Device::make(gpu);
     settings.device_rows = device_rows;
@@ -34,16 +37,20 @@ class PrefetcherGpuTest : public PrefetcherTest {
     return settings;
   }
   // A minibatch submitted, taken and gathered on the stream; its rows are there when the GPU is done.
-  static void ask(Prefetcher& prefetcher, Asked& asked, cuda::Stream stream) {
+  void ask(Prefetcher& prefetcher, Asked& asked, cuda::Stream stream) {
     const Seq seq = prefetcher.submit(asked.ids, 0);
     prefetcher.take(seq, kForever);
-    asked.out.resize(asked.ids.size() * kRowBytes);
+    asked.out.assign(gpu_, asked.ids.size() * kRowBytes);
     prefetcher.gather(seq, DeviceOut{asked.out.data(), asked.out.size(), stream});
   }
-  static void read(Prefetcher& prefetcher, Asked& asked, cuda::Stream stream) {
-    asked.out.resize(asked.ids.size() * kRowBytes);
+  void read(Prefetcher& prefetcher, Asked& asked, cuda::Stream stream) {
+    asked.out.assign(gpu_, asked.ids.size() * kRowBytes);
     prefetcher.read(asked.ids, DeviceOut{asked.out.data(), asked.out.size(), stream});
   }
+  using PrefetcherTest::right;
+  bool right(const Asked& asked) const { return right(asked.ids, asked.out.bytes()); }
+
+  std::shared_ptr<Simulated> gpu_;
 };
 
 TEST_F(PrefetcherGpuTest, RowsAreRightWhateverThePolicyAndHoweverLateTheGpu) {
@@ -54,7 +61,6 @@ TEST_F(PrefetcherGpuTest, RowsAreRightWhateverThePolicyAndHoweverLateTheGpu) {
       const auto gpu = std::make_shared<Simulated>(Mode::kManual, 0, seed);
       PrefetcherConfig settings = with(gpu, 100 + random() % 400, random() % 200);
       settings.policy.name = policy;
-      settings.staging_bytes = 32 << 10;
       Prefetcher prefetcher(settings);
       const cuda::Stream streams[] = {nullptr, gpu->make_stream()};
       std::deque<Asked> asked;
@@ -74,10 +80,95 @@ TEST_F(PrefetcherGpuTest, RowsAreRightWhateverThePolicyAndHoweverLateTheGpu) {
       }
       EXPECT_EQ(gpu->waits(), 0u) << "a step waited for the GPU";
       gpu->run();
-      for (const Asked& each : asked) ASSERT_TRUE(right(each.ids, each.out));
+      for (const Asked& each : asked) ASSERT_TRUE(right(each));
       prefetcher.close();
       gpu->destroy(streams[1]);
     }
+}
+
+// A trainer that never waits for its GPU, and a GPU that does nothing until it is waited for.
+TEST_F(PrefetcherGpuTest, AGpuThatLagsTooFarBehindIsWaitedFor) {
+  constexpr std::size_t kSlab = std::size_t{64} << 10, kStaging = 6 * kSlab;
+  for (const bool announced : {true, false})
+    for (const std::size_t device_rows : {0, 50}) {
+      std::mt19937 random(11);
+      const auto gpu = std::make_shared<Simulated>(Mode::kManual);
+      PrefetcherConfig settings = with(gpu, 60, device_rows);
+      settings.staging_bytes = kStaging;
+      Prefetcher prefetcher(settings);
+      std::deque<Asked> asked;
+      std::size_t waited_first = 0;
+      for (std::size_t step = 0; step < 60; ++step) {
+        asked.push_back({random_ids(random), {}});
+        announced ? ask(prefetcher, asked.back(), nullptr) : read(prefetcher, asked.back(), nullptr);
+        if (waited_first == 0 && gpu->waits() > 0) waited_first = step;
+      }
+      EXPECT_GE(waited_first, kStaging / kSlab) << "what may be staged is used first";
+      prefetcher.steer({});
+      // What is in use, and what is fetched ahead of it.
+      EXPECT_LE(prefetcher.counters().staging_bytes_peak, kStaging + 3 * kSlab);
+      gpu->run();
+      for (const Asked& each : asked) ASSERT_TRUE(right(each));
+      prefetcher.close();
+    }
+}
+
+TEST_F(PrefetcherGpuTest, WhatIsHeldForLaunchesIsCountedAndGivenBack) {
+  std::mt19937 random(12);
+  const auto gpu = std::make_shared<Simulated>(Mode::kManual);
+  Prefetcher prefetcher(with(gpu, 600, 0));
+  std::deque<Asked> asked;
+  for (int step = 0; step < 5; ++step) {
+    asked.push_back({random_ids(random), {}});
+    ask(prefetcher, asked.back(), nullptr);
+  }
+  prefetcher.steer({});
+  EXPECT_EQ(prefetcher.counters().upload_bytes, 5 * (std::size_t{64} << 10));
+  EXPECT_EQ(prefetcher.counters().upload_device_bytes, gpu->allocated());
+  prefetcher.close();
+  EXPECT_EQ(gpu->allocated(), 0u);
+}
+
+// Nobody needs rows to be in the device tier.
+TEST_F(PrefetcherGpuTest, AFullGpuKeepsRowsOutOfTheTierAndNothingElse) {
+  constexpr std::size_t kTier = 300, kList = std::size_t{64} << 10;
+  std::mt19937 random(13);
+  // Room for the tier and one list, which the trainer's launches have while the GPU does nothing.
+  const auto gpu = std::make_shared<Simulated>(Mode::kManual, kTier * kRowBytes + kList);
+  Prefetcher prefetcher(with(gpu, 600, kTier));
+  ASSERT_EQ(prefetcher.counters().device_rows, kTier);
+  std::vector<NodeId> local(10);
+  for (std::size_t i = 0; i < local.size(); ++i) local[i] = NodeId{static_cast<std::int64_t>(i)};
+  Asked holds{local, {}};
+  read(prefetcher, holds, nullptr);  // local rows alone: no row goes up yet
+  std::vector<NodeId> remote(100);
+  for (std::size_t i = 0; i < remote.size(); ++i) remote[i] = NodeId{static_cast<std::int64_t>(600 + i)};
+  std::vector<std::byte> out(remote.size() * kRowBytes);
+  const auto train = [&](int steps) {
+    for (int step = 0; step < steps; ++step) {
+      const Seq seq = prefetcher.submit(remote, 0);
+      ASSERT_TRUE(take_and_check(prefetcher, seq, remote));
+      prefetcher.release(seq);
+    }
+    prefetcher.steer({});
+  };
+  train(20);
+  EXPECT_GE(prefetcher.counters().promotions_refused, 1u);
+  EXPECT_LE(prefetcher.counters().promotions_refused, 3u) << "it was tried again at once";
+  EXPECT_EQ(prefetcher.counters().rows_hit_on_device, 0u);
+  EXPECT_EQ(gpu->waits(), 0u);
+  gpu->run();
+  ASSERT_TRUE(right(holds));
+  // There is room again: what waited goes up.
+  for (int round = 0; round < 10 && prefetcher.counters().rows_hit_on_device == 0; ++round) {
+    train(100);
+    gpu->run();
+  }
+  EXPECT_GT(prefetcher.counters().rows_hit_on_device, 0u);
+  Asked asked{remote, {}};
+  ask(prefetcher, asked, nullptr);
+  gpu->run();
+  EXPECT_TRUE(right(asked));
 }
 
 TEST_F(PrefetcherGpuTest, HotRowsComeFromTheDeviceTier) {
@@ -87,7 +178,7 @@ TEST_F(PrefetcherGpuTest, HotRowsComeFromTheDeviceTier) {
   Asked asked{random_ids(random), {}};
   for (int step = 0; step < 20; ++step) {
     ask(prefetcher, asked, nullptr);
-    ASSERT_TRUE(right(asked.ids, asked.out));
+    ASSERT_TRUE(right(asked));
   }
   prefetcher.steer({});
   const Counters count = prefetcher.counters();
@@ -135,7 +226,7 @@ TEST_F(PrefetcherGpuTest, DeviceMemoryIsGivenBackWhenAskedFor) {
       prefetcher.steer({.device_rows = kTier});
       ASSERT_GE(gpu->allocated(), kTier * kRowBytes);
       for (int step = 0; step < 6; ++step) ask(prefetcher, asked, nullptr);
-      EXPECT_TRUE(right(asked.ids, asked.out));
+      EXPECT_TRUE(right(asked));
       ASSERT_EQ(prefetcher.counters().device_rows, kTier) << "round " << round;
       prefetcher.steer({.device_rows = 0});
       prefetcher.release(prefetcher.submit({}, 0));  // the readers are gone
@@ -167,7 +258,7 @@ TEST_F(PrefetcherGpuTest, ARefusalToPinChangesNoRow) {
     for (auto left = random() % 5; left > 0; --left) gpu->step();
   }
   gpu->run();
-  for (const Asked& each : asked) ASSERT_TRUE(right(each.ids, each.out));
+  for (const Asked& each : asked) ASSERT_TRUE(right(each));
 }
 
 TEST_F(PrefetcherGpuTest, AReadOnlyShardIsReadWhereItLies) {
@@ -185,7 +276,7 @@ TEST_F(PrefetcherGpuTest, AWriteIsSeenByWhateverIsAskedAfterIt) {
     Asked asked{random_ids(random), {}};
     ask(prefetcher, asked, nullptr);
     gpu->run();
-    ASSERT_TRUE(right(asked.ids, asked.out)) << "round " << round;
+    ASSERT_TRUE(right(asked)) << "round " << round;
     std::vector<NodeId> written;
     for (std::size_t i = 0; i < asked.ids.size(); i += 7) {
       written.push_back(asked.ids[i]);
@@ -199,7 +290,6 @@ TEST_F(PrefetcherGpuTest, ASamplerATrainerAndAReaderWhileTheGpuRuns) {
   for (const std::uint32_t seed : {1u, 2u}) {
     const auto gpu = std::make_shared<Simulated>(Mode::kThread, 0, seed);
     PrefetcherConfig settings = with(gpu, 300, 150);
-    settings.staging_bytes = 64 << 10;
     Prefetcher prefetcher(settings);
     constexpr int kBatches = 150;
     std::vector<Asked> trained(kBatches), answered(kBatches);
@@ -220,8 +310,8 @@ TEST_F(PrefetcherGpuTest, ASamplerATrainerAndAReaderWhileTheGpuRuns) {
     steerer.join();
     EXPECT_EQ(gpu->waits(), 0u);
     prefetcher.close();  // waits for the copies
-    for (const Asked& each : trained) ASSERT_TRUE(right(each.ids, each.out));
-    for (const Asked& each : answered) ASSERT_TRUE(right(each.ids, each.out));
+    for (const Asked& each : trained) ASSERT_TRUE(right(each));
+    for (const Asked& each : answered) ASSERT_TRUE(right(each));
   }
 }
 
