@@ -77,7 +77,7 @@ def _stream(device: int) -> Any:
 
     make: Any = torch.cuda.Stream  # untyped
     if device not in _streams:
-        _streams[device] = make(device)
+        _streams.setdefault(device, make(device))  # another thread may have been quicker
     return _streams[device]
 
 
@@ -91,9 +91,14 @@ def hand_over(rows: Any) -> Any:
 
 
 def take(rows: Any, positions: NDArray[np.int64]) -> Any:
-    """Rows in another order, where they are. Those on a GPU are copied in the present stream."""
+    """Rows in another order, where they are. Those on a GPU are copied in the present stream, without a wait:
+    CUDA would make the CPU wait for a copy from memory that is not pinned.
+    """
     if not hasattr(rows, "data_ptr"):
         return rows[positions]
     import torch
 
-    return rows.index_select(0, torch.from_numpy(positions).to(rows.device, non_blocking=True))
+    order = torch.from_numpy(positions)
+    if rows.is_cuda:
+        order = order.pin_memory().to(rows.device, non_blocking=True)
+    return rows.index_select(0, order)

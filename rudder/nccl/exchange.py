@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -95,7 +96,9 @@ class Exchange:
         self._shard = Rows(shard)
         self._shard.settle(device)
         self._device, self._pinned = device, pinned
+        # In the order of their rounds, so whoever begins one holds the lock.
         self._under_way: deque[tuple[Round, Any]] = deque()
+        self._beginning = threading.Lock()
         meeting = Meeting(store, name, rank, ranks, deadline_s)
         nccl_files = libraries.nccl_files()
         if rank == 0:
@@ -147,10 +150,11 @@ class Exchange:
         if len(array) and target.row_bytes != self._shard.row_bytes:
             raise ConfigError(f"rows of out have {target.row_bytes} bytes, not {self._shard.row_bytes}")
         address, after = (target.address, target.stream() if given else None) if len(array) else (0, None)
-        core = self._core.start(array, address, after=after)
-        self._under_way.append((core, out))
-        while self._under_way and self._under_way[0][0].finished and self._core.at_rest:
-            self._under_way.popleft()
+        with self._beginning:
+            core = self._core.start(array, address, after=after)
+            self._under_way.append((core, out))
+            while self._under_way and self._under_way[0][0].finished and self._core.at_rest:
+                self._under_way.popleft()
         return Pending(self, core, self._shard.none() if out is None else out)
 
     def rows(self, ids: Any, out: Any = None) -> Any:
@@ -197,7 +201,8 @@ class Exchange:
 
     def _keep_what_is_lost(self) -> None:
         if not self._core.at_rest:
-            _kept.extend([*self._under_way, self._shard])
+            with self._beginning:
+                _kept.extend([*self._under_way, self._shard])
 
     def __enter__(self) -> Exchange:
         """Itself."""
@@ -235,5 +240,5 @@ def _gpu_runtime(device: int) -> GpuRuntime | None:
         compiled: Any = importlib.import_module("rudder._cuda")
     except ImportError:
         return None
-    gpu: GpuRuntime | None = None if compiled.why_not() else compiled.open(device)
+    gpu: GpuRuntime | None = None if compiled.why_not(device) else compiled.open(device)
     return gpu

@@ -42,6 +42,8 @@ class Buffer {
     return data_;
   }
   std::byte* data() const { return data_; }
+  // For ever: the device may still use it.
+  void keep() noexcept { data_ = nullptr; }
 
  private:
   void release() noexcept {

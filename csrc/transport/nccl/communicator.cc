@@ -45,8 +45,10 @@ void Communicator::finalize() { check(api_.comm_finalize(comm_), "ncclCommFinali
 
 void Communicator::destroy() { check(api_.comm_destroy(std::exchange(comm_, nullptr)), "ncclCommDestroy"); }
 
-void Communicator::abort() noexcept {
-  if (comm_ != nullptr) api_.comm_abort(std::exchange(comm_, nullptr));
+bool Communicator::abort() noexcept {
+  if (comm_ == nullptr) return true;
+  const int result = api_.comm_abort(std::exchange(comm_, nullptr));
+  return result == kSuccess || result == kInProgress;
 }
 
 }  // namespace rudder::nccl

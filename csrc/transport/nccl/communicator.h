@@ -40,8 +40,9 @@ class Communicator {
   // Begins its orderly end; when settled, destroy().
   void finalize();
   void destroy();
-  // Stops what runs on the device and frees everything. NCCL may take its time. Idempotent.
-  void abort() noexcept;
+  // Stops what runs on the device and frees everything. NCCL may take its time. False where it refuses: it
+  // may go on then. Idempotent.
+  bool abort() noexcept;
 
  private:
   void check(int result, const char* call) const;

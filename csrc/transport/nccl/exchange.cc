@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cuda/here.h"
 #include "transport/nccl/exchange_state.h"
 #include "transport/nccl/worker.h"
 
@@ -53,6 +54,26 @@ Exchange::Exchange(Config config) : state_((check(config), std::make_shared<Stat
 
 Exchange::~Exchange() { close(); }
 
+// An event after all that the stream was given so far. Events and streams are of one GPU: the exchange's,
+// which need not be the calling thread's.
+Round::Event Exchange::mark(const State& state, StreamHandle stream) {
+  const Cuda& cuda = state.cuda;
+  const cuda::Here here(cuda, state.config.device);
+  cuda.check(here.error(), "cudaSetDevice");
+  int status = cuda::kNotCapturing;
+  cuda.check(cuda.stream_is_capturing(stream, &status), "cudaStreamIsCapturing");
+  if (status != cuda::kNotCapturing)
+    throw Error(
+        ErrorCode::kState,
+        "a round cannot begin on a stream that is being captured into a CUDA graph: it is over when the "
+        "graph is run");
+  void* made = nullptr;
+  cuda.check(cuda.event_create(&made, cuda::kEventDisableTiming), "cudaEventCreate");
+  Round::Event event(made, cuda.event_destroy);
+  cuda.check(cuda.event_record(made, stream), "cudaEventRecord");
+  return event;
+}
+
 RoundPtr Exchange::start(std::span<const std::int32_t> ids, std::byte* out, std::optional<StreamHandle> after,
                          bool done) {
   return start(group(ids, state_->parts), out, after, done);
@@ -72,19 +93,13 @@ RoundPtr Exchange::start(Grouped wanted, std::byte* out, std::optional<StreamHan
                   "rows go to device memory or pinned host memory (tensor.pin_memory()); this is neither");
   }
   auto round = std::make_shared<Round>();
+  if (after && !wanted.rows.empty()) round->after_ = mark(state, *after);
   round->wanted_ = std::move(wanted);
   round->out_ = out;
   round->done_ = done;
   const std::lock_guard lock(state.mutex);
   if (state.failure) state.failure->raise();
   if (state.closing) throw Error(ErrorCode::kClosed, "the exchange is closed");
-  if (after && !round->wanted_.rows.empty()) {
-    state.cuda.check(state.cuda.event_create(&round->after_, cuda::kEventDisableTiming), "cudaEventCreate");
-    if (const int error = state.cuda.event_record(round->after_, *after); error != 0) {
-      state.cuda.event_destroy(round->after_);
-      state.cuda.check(error, "cudaEventRecord");
-    }
-  }
   state.queue.push_back(round);
   state.peers.wake();
   return round;
@@ -105,7 +120,7 @@ void Exchange::wait(const RoundPtr& round) {
 
 bool Exchange::at_rest() const {
   const std::lock_guard lock(state_->mutex);
-  return !state_->stranded || state_->ended;
+  return !state_->unsettled && (!state_->stranded || state_->ended);
 }
 
 Exchange::Stats Exchange::stats() const {
@@ -120,8 +135,8 @@ void Exchange::close() {
   state.peers.wake();
   if (!thread_.joinable()) return;
   std::unique_lock lock(state.mutex);
-  // The farewell, NCCL's end and its abort: each takes a grace at most.
-  const auto limit = Clock::now() + 4 * state.config.grace;
+  // The farewell, NCCL's end, its abort and the end of the stream: each takes a grace at most.
+  const auto limit = Clock::now() + 5 * state.config.grace;
   if (state.changed.wait_until(lock, limit, [&state] { return state.ended; })) {
     lock.unlock();
     thread_.join();

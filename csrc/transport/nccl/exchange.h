@@ -57,11 +57,12 @@ class Round {
  private:
   friend class Exchange;
   friend class Worker;
+  using Event = std::unique_ptr<void, int (*)(void*)>;
 
   Grouped wanted_;
   std::byte* out_ = nullptr;
-  void* after_ = nullptr;  // event: the destination is free from there on
-  bool done_ = false;      // this rank has run out
+  Event after_{nullptr, nullptr};  // the destination is free from there on
+  bool done_ = false;              // this rank has run out
   bool all_done_ = false;
   FailurePtr failure_;
   std::atomic<bool> finished_{false};
@@ -109,10 +110,10 @@ class Exchange {
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
 
-  // Begins a round. `out`: ids.size() rows, in device or pinned memory, which stay until the round has
-  // finished. `after`: the stream with the last work on `out`, if any is under way. `done`: this rank has run
-  // out, and has no ids. Throws Error(kOutOfRange, kConfig, kClosed), and the failure of an earlier round;
-  // nothing has begun then.
+  // Begins a round, whichever GPU is the calling thread's. `out`: ids.size() rows, in device or pinned
+  // memory, which stay until the round has finished. `after`: the stream with the last work on `out`, if any
+  // is under way. `done`: this rank has run out, and has no ids. Throws Error(kOutOfRange, kConfig, kClosed,
+  // kTransport), and the failure of an earlier round; nothing has begun then.
   RoundPtr start(std::span<const std::int32_t> ids, std::byte* out, std::optional<StreamHandle> after,
                  bool done);
   RoundPtr start(std::span<const std::int64_t> ids, std::byte* out, std::optional<StreamHandle> after,
@@ -120,8 +121,8 @@ class Exchange {
   // Returns when the round's rows are in place, for every stream to read. Throws Error, FetchError.
   void wait(const RoundPtr& round);
 
-  // Where NCCL did not come back, it may still write to the destinations of rounds that failed: they must
-  // never be freed then.
+  // Where NCCL did not come back, or work on the exchange's stream does not end, the GPU may still write to
+  // the destinations of rounds that failed: they must never be freed then.
   bool at_rest() const;
   Stats stats() const;
   Serving serving() const;
@@ -133,6 +134,7 @@ class Exchange {
   struct State;
   friend class Worker;
 
+  static Round::Event mark(const State& state, StreamHandle stream);
   RoundPtr start(Grouped wanted, std::byte* out, std::optional<StreamHandle> after, bool done);
 
   const std::shared_ptr<State> state_;

@@ -74,9 +74,10 @@ struct Exchange::State {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<RoundPtr> queue;
-  bool ready = false;     // every rank has come
-  bool ended = false;     // the worker touches nothing any more
-  bool stranded = false;  // the worker was given up
+  bool ready = false;      // every rank has come
+  bool ended = false;      // the worker touches nothing any more
+  bool stranded = false;   // the worker was given up
+  bool unsettled = false;  // it ended, but not all that it had queued on its stream
   FailurePtr failure;
   std::atomic<bool> closing{false};
 

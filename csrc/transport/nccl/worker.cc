@@ -65,6 +65,10 @@ void Worker::run() {
 }
 
 void Worker::open() {
+  // This thread is Rudder's own: the GPU stays its own, and a CUDA graph that another thread captures is not
+  // disturbed by what it asks.
+  int mode = cuda::kCaptureRelaxed;
+  cuda_.check(cuda_.thread_exchange_stream_capture_mode(&mode), "cudaThreadExchangeStreamCaptureMode");
   cuda_.check(cuda_.set_device(config_.device), "cudaSetDevice");
   cuda_.check(cuda_.stream_create(&stream_, kStreamNonBlocking), "cudaStreamCreate");
   cuda_.check(cuda_.event_create(&event_, kEventDisableTiming), "cudaEventCreate");
@@ -121,7 +125,7 @@ void Worker::run(Round& round) {
   trade_row_numbers(round);
   check_row_numbers();
   trade_rows(round);
-  if (round.after_ != nullptr) cuda_.event_destroy(std::exchange(round.after_, nullptr));
+  round.after_.reset();
   const auto own_rows = counts_[static_cast<std::size_t>(config_.rank)];
   state_.rounds += 1;
   state_.rows_got += round.wanted_.rows.size() - static_cast<std::size_t>(own_rows);
@@ -181,8 +185,8 @@ void Worker::check_row_numbers() const {
 void Worker::trade_rows(Round& round) {
   const std::size_t width = config_.row_bytes;
   std::byte* serving = serving_.of(asked_rows_ * width);
-  if (round.after_ != nullptr)
-    cuda_.check(cuda_.stream_wait_event(stream_, round.after_, 0), "cudaStreamWaitEvent");
+  if (round.after_)
+    cuda_.check(cuda_.stream_wait_event(stream_, round.after_.get(), 0), "cudaStreamWaitEvent");
   gather({reinterpret_cast<const std::int64_t*>(asked_for_.data()), asked_rows_}, serving);
   std::vector<Communicator::Transfer> sends, receives;
   std::byte* out = round.out_;
@@ -288,8 +292,29 @@ void Worker::inquire(ErrorCode code, const std::string& text) {
 void Worker::fail(const FailurePtr& failure) {
   peers_.fail(failure->part, failure->message);
   peers_.turn(std::chrono::nanoseconds::zero());
+  abort();
+}
+
+void Worker::abort() {
   state_.doing("ncclCommAbort", Clock::now() + config_.grace);
-  comm_.abort();
+  const bool aborted = comm_.abort();
+  const auto due = Clock::now() + config_.grace;
+  state_.doing("the end of its stream", due + config_.grace);
+  if (aborted && stream_ends(due)) return;
+  for (Buffer* buffer : {&wanted_, &asked_for_, &serving_}) buffer->keep();
+  stream_ = event_ = nullptr;
+  const std::lock_guard lock(state_.mutex);
+  state_.unsettled = true;
+}
+
+bool Worker::stream_ends(Clock::time_point by) {
+  if (event_ == nullptr) return true;  // nothing was ever queued
+  int error = cuda_.event_record(event_, stream_);
+  if (error == 0) error = cuda_.event_query(event_);
+  for (; error == cuda::kNotReady && Clock::now() < by; error = cuda_.event_query(event_))
+    peers_.turn(kLastPause);
+  if (error != 0) cuda_.get_last_error();
+  return error == 0 || cuda::is_loss(error);
 }
 
 void Worker::part() {
@@ -307,7 +332,7 @@ void Worker::part() {
   } catch (const NcclFailure&) {
     orderly = false;
   }
-  if (!orderly) comm_.abort();
+  if (!orderly) abort();
 }
 
 }  // namespace rudder::nccl

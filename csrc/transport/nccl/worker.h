@@ -30,9 +30,14 @@ class Worker {
   void open();
   void serve();
   void part();
-  void settle(const RoundPtr& round, FailurePtr failure);
   // Tells the peers, and ends NCCL.
   void fail(const FailurePtr& failure);
+  // Ends NCCL, and waits until the stream has ended, too: NCCL ends its own work there, not the copies and
+  // kernels of rounds. Where one of them does not end, or NCCL refuses, no memory is given back, neither here
+  // nor by the callers.
+  void abort();
+  // Has all that was queued ended? Not later than that.
+  bool stream_ends(Clock::time_point by);
 
   void run(Round& round);
   void agree_on(Round& round);

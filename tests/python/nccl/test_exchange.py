@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -129,6 +131,63 @@ def test_a_shard_on_the_gpu_serves_rows(faked: dict[str, str], pinned: Pinned) -
             return exchange.serving
 
     assert run_ranks(3, body) == ["copies"] * 3
+
+
+def test_positions_reach_a_gpu_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From other memory CUDA would make the CPU wait until the training stream has come to the copy."""
+    torch = pytest.importorskip("torch")
+    from rudder.nccl.arrays import take
+
+    pinned: list[Any] = []
+
+    def pin_memory(tensor: Any) -> Any:
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    class OnGpu:
+        is_cuda, device = True, "cpu"
+
+        def data_ptr(self) -> int:
+            return 0
+
+        def index_select(self, dim: int, order: Any) -> Any:
+            assert order is pinned[-1]
+            return torch.arange(10, 14).index_select(dim, order)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    assert take(OnGpu(), np.array([2, 0, 3])).tolist() == [12, 10, 13]
+    assert take(torch.arange(5), np.array([4, 1])).tolist() == [4, 1]
+    assert len(pinned) == 1  # memory of the host is read where it is
+
+
+def test_threads_begin_rounds_one_at_a_time(pinned: Pinned) -> None:
+    """What is under way is kept in the order of its rounds, or a round's rows could be freed before it."""
+    rows = np.arange(10, dtype=np.float64).reshape(10, 1)
+    both_here = threading.Barrier(2)
+    with exchange_of(ThreadStore(), 0, 1, rows) as exchange:
+        core, inside, most = exchange._core, [], []
+
+        class Watched:
+            def start(self, *args: Any, **settings: Any) -> Any:
+                inside.append(None)
+                for _ in range(2000):  # chances for the other thread
+                    time.sleep(0)
+                    most.append(len(inside))
+                inside.pop()
+                return core.start(*args, **settings)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(core, name)
+
+        exchange._core = Watched()
+
+        def body(_: int) -> Any:
+            both_here.wait(60)
+            return exchange.rows([3, 4], pinned((2, 1), "f8")).tolist()
+
+        assert run_ranks(2, body) == [[[3.0], [4.0]]] * 2
+        assert max(most) == 1
+        exchange._core = core
 
 
 class OnAnotherGpu:

@@ -22,6 +22,24 @@ RoundPtr begin(Exchange& exchange, const Ids& ids, std::byte* out, bool done = f
   return exchange.start(std::span<const std::int64_t>(ids), out, std::nullopt, done);
 }
 
+struct Caught {
+  ErrorCode code = ErrorCode::kState;
+  int part = -2;
+  std::string text;
+};
+
+template <class Call>
+Caught caught(Call call) {
+  try {
+    call();
+  } catch (const FetchError& error) {
+    return {error.code(), error.part(), error.what()};
+  } catch (const Error& error) {
+    return {error.code(), -1, error.what()};
+  }
+  return {};
+}
+
 struct Setting {
   std::vector<std::int64_t> part_starts;
   std::size_t row_bytes;
@@ -157,6 +175,15 @@ TEST(Exchange, RefusesWhatCannotWork) {
     std::byte pageable[8];
     EXPECT_THROW(begin(exchange, {1}, pageable), Error);
     EXPECT_THROW(begin(exchange, {1}, pageable, true), Error);
+    const Memory out(Where::kDevice, 8);
+    OnStream captured(0);
+    fake_cuda().begin_capture(captured.handle(), 0);
+    EXPECT_EQ(
+        caught([&] {
+          exchange.start(std::span<const std::int64_t>(Ids{1}), out.data(), captured.handle(), false);
+        }).text,
+        "a round cannot begin on a stream that is being captured into a CUDA graph: it is over when the "
+        "graph is run");
     exchange.close();
     exchange.close();
     EXPECT_THROW(begin(exchange, {}, nullptr), Error);
@@ -225,24 +252,6 @@ TEST(Exchange, RanksThatDisagreeAboutTheTableFailAtTheStart) {
 }
 
 // -- failures: each waits for what happens, and ends long before the test's own deadline
-
-struct Caught {
-  ErrorCode code = ErrorCode::kState;
-  int part = -2;
-  std::string text;
-};
-
-template <class Call>
-Caught caught(Call call) {
-  try {
-    call();
-  } catch (const FetchError& error) {
-    return {error.code(), error.part(), error.what()};
-  } catch (const Error& error) {
-    return {error.code(), -1, error.what()};
-  }
-  return {};
-}
 
 // A rank without an exchange: it does what a test tells it to, and no more.
 class BareRank {
@@ -399,6 +408,94 @@ TEST(Exchange, WhereNcclsAbortDoesNotComeBackTheWorkerIsLeftBehind) {
   });
   EXPECT_EQ(seen[1].code, ErrorCode::kDeadline);
   EXPECT_NE(seen[1].text.find("ncclCommAbort"), std::string::npos) << seen[1].text;
+}
+
+TEST(Exchange, WhereNcclRefusesToAbortMemoryIsKept) {
+  const Environment fault("FAKE_NCCL_FAULT", "refuse:1:3");
+  Ranks ranks({0, 10, 20}, 8);
+  ranks.run([&](std::size_t rank) {
+    auto config = ranks.config(rank);
+    config.deadline = milliseconds(300);
+    config.grace = milliseconds(400);
+    Exchange exchange(config);
+    const Memory out(Where::kDevice, 2 * 8);
+    exchange.wait(begin(exchange, {1, 11}, out.data()));
+    EXPECT_NE(caught([&] { exchange.wait(begin(exchange, {1, 11}, out.data())); }).part, -2);
+    EXPECT_EQ(exchange.at_rest(), rank == 0);
+  });
+}
+
+// Own rows never reach NCCL: its abort does not end their copy.
+TEST(Exchange, ACopyThatIsStillQueuedMayStillWrite) {
+  for (const bool ends : {false, true}) {
+    Ranks ranks({0, 10, 20}, 8, Where::kDevice);
+    OnStream behind(0);
+    behind.block();
+    ranks.run([&](std::size_t rank) {
+      if (rank == 1) {
+        BareRank bare(ranks.config(1));
+        bare.peers.wish(0, {1, 0, false});
+        bare.listen();  // until rank 0 gives up
+        if (ends) behind.open();
+        return;
+      }
+      auto config = ranks.config(0);
+      config.deadline = milliseconds(300);
+      if (!ends) config.grace = milliseconds(200);
+      const Memory out(Where::kDevice, 8);
+      Exchange exchange(config);
+      const RoundPtr round =
+          exchange.start(std::span<const std::int64_t>(Ids{3}), out.data(), behind.handle(), false);
+      const Caught seen = caught([&] { exchange.wait(round); });
+      EXPECT_EQ(seen.code, ErrorCode::kDeadline) << seen.text;
+      EXPECT_EQ(exchange.at_rest(), ends);
+      exchange.close();
+      if (!ends) behind.open();
+    });
+  }
+}
+
+TEST(Exchange, TheStreamOfADestinationIsOfTheExchangesGpuWhicheverIsTheCallers) {
+  Ranks ranks({0, 40, 100}, 16, Where::kDevice);
+  ranks.run([&](std::size_t rank) {
+    Exchange exchange(ranks.config(rank));
+    fake_cuda().set_device(5);
+    OnStream stream(static_cast<int>(rank));
+    const Memory out(Where::kDevice, 2 * 16);
+    out.data()[2 * 16] = std::byte{0x5a};
+    const Ids ids{7, 77};
+    const RoundPtr round =
+        exchange.start(std::span<const std::int64_t>(ids), out.data(), stream.handle(), false);
+    exchange.wait(round);
+    ranks.expect_rows(*round, ids, out.data());
+    int now = -1;
+    fake_cuda().get_device(&now);
+    EXPECT_EQ(now, 5);
+  });
+}
+
+TEST(Exchange, ARoundThatFailsLeavesNoEventBehind) {
+  const int before = fake_cuda().events();
+  {
+    Ranks ranks({0, 10, 20}, 8);
+    std::atomic<int> here{0};
+    ranks.run([&](std::size_t rank) {
+      Exchange exchange(ranks.config(rank));
+      for (++here; here < 2;) std::this_thread::yield();
+      if (rank == 1) return;  // closes
+      OnStream stream(0);
+      const Memory out(Where::kDevice, 8);
+      std::vector<RoundPtr> rounds;
+      EXPECT_NE(caught([&] {
+                  for (int number = 0; number < 3; ++number)
+                    rounds.push_back(exchange.start(std::span<const std::int64_t>(Ids{11}), out.data(),
+                                                    stream.handle(), false));
+                  exchange.wait(rounds.back());
+                }).part,
+                -2);
+    });
+  }
+  EXPECT_EQ(fake_cuda().events(), before);
 }
 
 TEST(Exchange, ARankThatClosesTooEarlyIsNamed) {

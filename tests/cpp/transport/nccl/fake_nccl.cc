@@ -6,6 +6,7 @@
 // FAKE_NCCL_FAULT, "KIND:RANK:GROUP", breaks one rank at its GROUPth group (from 1; 0 is its start):
 //   async    an asynchronous error (a broken link)       hang  the transfer never ends
 //   die      SIGKILL in the middle of a transfer         stuck neither does ncclCommAbort come back
+//   refuse   the transfer ends late, and ncclCommAbort fails
 // As between GPUs of one host, a rank whose peer has died waits until it is aborted; where FAKE_NCCL_DEATH is
 // "error" it reports a remote error, as over a network.
 #include <fcntl.h>
@@ -167,7 +168,8 @@ struct Group {
 
 void run_transfers(ncclComm* comm, std::vector<Transfer>& transfers, int number) {
   if (breaks(comm, "async", number)) comm->state = kSystem;
-  if (breaks(comm, "async", number) || breaks(comm, "hang", number) || breaks(comm, "stuck", number))
+  if (breaks(comm, "async", number) || breaks(comm, "hang", number) || breaks(comm, "stuck", number) ||
+      breaks(comm, "refuse", number))
     return until_aborted(comm);
   // To itself: the sends in their order, into the receives in theirs.
   std::vector<Transfer*> to_self, from_self;
@@ -313,13 +315,14 @@ API int ncclCommDestroy(ncclComm* comm) {
   return kSuccess;
 }
 API int ncclCommAbort(ncclComm* comm) {
+  const bool refuses = comm->fault == "refuse" && comm->groups >= comm->fault_group;
   if (comm->fault == "stuck" && comm->groups >= comm->fault_group) {
     comm->starter.detach();
     for (;;) pause();
   }
   comm->aborted = true;
   release(comm);
-  return kSuccess;
+  return refuses ? kSystem : kSuccess;
 }
 API const char* ncclGetErrorString(int result) {
   switch (result) {

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <latch>
 #include <memory>
 #include <random>
 #include <string>
@@ -27,6 +28,12 @@ struct FakeCuda {
   int (*host_alloc)(void**, std::size_t, unsigned) = nullptr;
   int (*free_host)(void*) = nullptr;
   int (*launch)(void* stream, void (*function)(void*), void* argument) = nullptr;
+  int (*get_device)(int*) = nullptr;
+  int (*set_device)(int) = nullptr;
+  int (*stream_create)(void**, unsigned) = nullptr;
+  int (*stream_destroy)(void*) = nullptr;
+  int (*begin_capture)(void* stream, int mode) = nullptr;
+  int (*events)() = nullptr;  // that there are
 
   FakeCuda() {
     void* library = dlopen(RUDDER_FAKE_CUDART, RTLD_NOW);
@@ -38,12 +45,44 @@ struct FakeCuda {
     find(host_alloc, "cudaHostAlloc");
     find(free_host, "cudaFreeHost");
     find(launch, "cudaLaunchHostFunc");
+    find(get_device, "cudaGetDevice");
+    find(set_device, "cudaSetDevice");
+    find(stream_create, "cudaStreamCreateWithFlags");
+    find(stream_destroy, "cudaStreamDestroy");
+    find(begin_capture, "cudaStreamBeginCapture");
+    find(events, "fakeEvents");
   }
 };
 inline const FakeCuda& fake_cuda() {
   static const FakeCuda instance;
   return instance;
 }
+
+// A stream of one of the fake's GPUs, and what is to wait on it.
+class OnStream {
+ public:
+  explicit OnStream(int device) {
+    int before = 0;
+    fake_cuda().get_device(&before);
+    fake_cuda().set_device(device);
+    fake_cuda().stream_create(&handle_, 0);
+    fake_cuda().set_device(before);
+  }
+  ~OnStream() { fake_cuda().stream_destroy(handle_); }
+  OnStream(const OnStream&) = delete;
+  OnStream& operator=(const OnStream&) = delete;
+
+  StreamHandle handle() const { return handle_; }
+  // What is queued from now on waits for open().
+  void block() {
+    fake_cuda().launch(handle_, [](void* gate) { static_cast<std::latch*>(gate)->wait(); }, &gate_);
+  }
+  void open() { gate_.count_down(); }
+
+ private:
+  void* handle_ = nullptr;
+  std::latch gate_{1};
+};
 
 enum class Where { kPageable, kPinned, kDevice };
 
