@@ -128,14 +128,13 @@ void UploadBlocks::trim() noexcept {
 }
 
 bool UploadBlocks::trim_locked() noexcept {
-  const auto read = std::stable_partition(idle_.begin(), idle_.end(), is_read);
-  const bool any = read != idle_.end();
-  for (auto block = read; block != idle_.end(); ++block) {
-    held_ -= block->bytes;
-    release(*block);
-  }
-  idle_.erase(read, idle_.end());
-  return any;
+  const std::size_t freed = std::erase_if(idle_, [this](const Block& block) {
+    if (is_read(block)) return false;
+    held_ -= block.bytes;
+    release(block);
+    return true;
+  });
+  return freed > 0;
 }
 
 }  // namespace rudder::cuda

@@ -1,6 +1,7 @@
 #include "prefetcher/device_rows.h"
 
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 #include "common/error.h"
@@ -122,14 +123,14 @@ void DeviceRows::start(Seq released, FeatureBuffer& buffer, ThreadPool& pool) {
 
 void DeviceRows::stay(FeatureBuffer& buffer) {
   // In the order of before: the last to have left their queues go back first.
-  for (auto each = rising_.rbegin(); each != rising_.rend(); ++each) {
-    buffer.unpin(each->from);
-    Entry& entry = slots_[each->slot];
+  for (const Rising& each : std::views::reverse(rising_)) {
+    buffer.unpin(each.from);
+    Entry& entry = slots_[each.slot];
     place_[entry.row] = kWaiting;
     waiting_.push_front(entry.row);
     entry.row = kNoRow;
     entry.rising = false;
-    free_.push_front(each->slot);
+    free_.push_front(each.slot);
   }
   rising_.clear();
 }
