@@ -44,7 +44,7 @@ void register_errors(py::module_&) {
     } catch (const rudder::FetchError& error) {
       py::list ids;
       for (const std::int64_t id : error.ids()) ids.append(id);
-      const py::object raised = error_class(error.code())(error.what(), error.part(), ids);
+      const py::object raised = error_class(error.code())(error.what(), error.part(), ids, error.place());
       PyErr_SetObject(py::type::of(raised).ptr(), raised.ptr());
     } catch (const rudder::Error& error) {
       PyErr_SetString(error_class(error.code()).ptr(), error.what());

@@ -1,3 +1,5 @@
+#include <pybind11/stl.h>
+
 #include <memory>
 
 #include "arrays.h"
@@ -48,6 +50,12 @@ void register_transports(py::module_& m) {
   using rudder::Transport;
   py::class_<Transport, std::shared_ptr<Transport>>(m, "Transport")
       .def_property_readonly("name", &Transport::name)
+      .def(
+          "place",
+          [](const Transport& self, std::int32_t peer) {
+            return self.place(static_cast<rudder::PartId>(peer));
+          },
+          py::arg("peer"))
       .def("close", &Transport::close, py::call_guard<py::gil_scoped_release>());
 
   py::class_<rudder::Loopback, Transport, std::shared_ptr<rudder::Loopback>>(m, "LoopbackTransport")
@@ -82,9 +90,9 @@ void register_transports(py::module_& m) {
           py::arg("offset") = 0, py::call_guard<py::gil_scoped_release>());
 
   py::class_<rudder::Callback, Transport, std::shared_ptr<rudder::Callback>>(m, "CallbackTransport")
-      .def(py::init([](std::string name, py::function pull) {
-             return open_ones().remember(without_gil_at_the_end(
-                 std::make_unique<rudder::Callback>(std::move(name), pull_through(std::move(pull)))));
+      .def(py::init([](std::string name, py::function pull, std::vector<std::string> places) {
+             return open_ones().remember(without_gil_at_the_end(std::make_unique<rudder::Callback>(
+                 std::move(name), pull_through(std::move(pull)), std::move(places))));
            }),
-           py::arg("name"), py::arg("pull"));
+           py::arg("name"), py::arg("pull"), py::arg("places") = std::vector<std::string>());
 }

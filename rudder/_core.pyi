@@ -84,6 +84,8 @@ class Transport:
 
     @property
     def name(self) -> str: ...
+    def place(self, peer: int) -> str:
+        """Where the rows of a partition come from, for messages ("10.0.0.2:7000"); "" where not known."""
     def close(self) -> None: ...
 
 class LoopbackTransport(Transport):
@@ -119,7 +121,8 @@ class CallbackTransport(Transport):
     shape does too.
     """
 
-    def __init__(self, name: str, pull: Callable[[int, Ids, Ids], Bytes]) -> None: ...
+    def __init__(self, name: str, pull: Callable[[int, Ids, Ids], Bytes], places: Sequence[str] = ()) -> None:
+        """``places``: by partition, as `Transport.place` has it."""
 
 class Prefetcher:
     """Buffer + window + policy + fetch engine of one table. Any method may be called from any thread."""

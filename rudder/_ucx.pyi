@@ -116,10 +116,13 @@ class UcxTransport(Transport):
     def let_in(self, peer: int, hosts: list[str]) -> None:
         """As `UcxServer.let_in`, until the peer is disconnected or others take their place."""
 
-    def connect(self, peer: int, address: bytes, session: int, token: bytes, version: str) -> None:
+    def connect(
+        self, peer: int, address: bytes, session: int, token: bytes, version: str, place: str
+    ) -> None:
         """Reach the partition's server from now on; replaces the connection that was, failing its gathers.
 
-        ``version``: of the server's UCX, as `library_version` has it. Raises TransportError for an address
+        ``version``: of the server's UCX, as `library_version` has it; ``place``: as `Transport.place` has it.
+        Raises TransportError for an address
         that UCX refuses.
         """
 

@@ -34,13 +34,19 @@ class FormatError(RudderError, ValueError):
 
 
 class TransportError(RudderError, ConnectionError):
-    """Rows could not be fetched. `part` and `ids` name them where they are known."""
+    """Rows could not be fetched.
 
-    def __init__(self, message: str, part: int | None = None, ids: Sequence[int] = ()) -> None:
-        """Keep the partition and (some of) the ids beside the message."""
+    `part` and `ids` name them, and `place` where they come from (``"10.0.0.2:7000"``), where that is known.
+    """
+
+    def __init__(
+        self, message: str, part: int | None = None, ids: Sequence[int] = (), place: str = ""
+    ) -> None:
+        """Keep partition, (some of) the ids and the place beside the message."""
         super().__init__(message)
         self.part = part
         self.ids = list(ids)
+        self.place = place
 
 
 class DeadlineError(TransportError, TimeoutError):

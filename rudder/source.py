@@ -40,6 +40,8 @@ class FeatureSource(Protocol):
     local_rows: Bytes | None
     #: Rows that a capacity given as a fraction refers to: the partition's halo.
     halo_rows: int
+    #: By partition, where `pull` gets its rows from, for messages ("10.0.0.2:30050"); empty: not known.
+    places: Sequence[str] = ()
     #: Finds the halo: ids of rows that others own and this partition's graph has. None: not known.
     halo_ids: Callable[[], Ids] | None = None
     #: What the source knows of the job, its own rows left out: for language models to read.
@@ -70,7 +72,7 @@ def pull_routes(source: FeatureSource, table: int, name: str = "pull") -> list[l
             raise ConfigError(f"transport of table {table} was asked for table {asked}")
         return source.pull(starts[parts] + local_rows)
 
-    transport: Transport = CallbackTransport(name, pull)
+    transport: Transport = CallbackTransport(name, pull, source.places)
     return [[] if part == source.local_part else [transport] for part in range(len(starts) - 1)]
 
 

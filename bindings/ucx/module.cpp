@@ -142,13 +142,14 @@ void register_transport(py::module_& m) {
       .def(
           "connect",
           [](Ucx& self, std::int32_t peer, const py::bytes& address, std::uint64_t session,
-             const py::bytes& token, const std::string& version) {
+             const py::bytes& token, const std::string& version, const std::string& place) {
             const rudder::wire::Token secret = token_of(token);
             const std::string where = address;
             const py::gil_scoped_release release;
-            self.connect(static_cast<PartId>(peer), view(where), session, secret, version);
+            self.connect(static_cast<PartId>(peer), view(where), session, secret, version, place);
           },
-          py::arg("peer"), py::arg("address"), py::arg("session"), py::arg("token"), py::arg("version"))
+          py::arg("peer"), py::arg("address"), py::arg("session"), py::arg("token"), py::arg("version"),
+          py::arg("place"))
       .def(
           "open",
           [](Ucx& self, std::int32_t peer, TableId table, std::size_t rows, std::size_t row_bytes,

@@ -15,18 +15,19 @@ FailurePtr Failure::current() {
   try {
     throw;
   } catch (const FetchError& error) {
-    return std::make_shared<const Failure>(Failure{error.code(), error.what(), error.part(), error.ids()});
+    return std::make_shared<const Failure>(
+        Failure{error.code(), error.what(), error.part(), error.ids(), error.place()});
   } catch (const Error& error) {
-    return std::make_shared<const Failure>(Failure{error.code(), error.what(), -1, {}});
+    return std::make_shared<const Failure>(Failure{error.code(), error.what(), -1, {}, {}});
   } catch (const std::bad_alloc&) {
-    return std::make_shared<const Failure>(Failure{ErrorCode::kOutOfMemory, "out of memory", -1, {}});
+    return std::make_shared<const Failure>(Failure{ErrorCode::kOutOfMemory, "out of memory", -1, {}, {}});
   } catch (const std::exception& error) {
-    return std::make_shared<const Failure>(Failure{ErrorCode::kState, error.what(), -1, {}});
+    return std::make_shared<const Failure>(Failure{ErrorCode::kState, error.what(), -1, {}, {}});
   }
 }
 
 void Failure::raise() const {
-  if (part >= 0) throw FetchError(code, message, part, ids);
+  if (part >= 0) throw FetchError(code, message, part, ids, place);
   throw Error(code, message);
 }
 

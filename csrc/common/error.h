@@ -41,16 +41,19 @@ class Error : public std::runtime_error {
 // which machine to look at.
 class FetchError : public Error {
  public:
+  // `place`: where the rows come from, as Transport::place has it.
   FetchError(ErrorCode code, const std::string& what, std::int32_t part, std::vector<std::int64_t> ids,
-             std::source_location where = std::source_location::current())
-      : Error(code, what, where), part_(part), ids_(std::move(ids)) {}
+             std::string place = {}, std::source_location where = std::source_location::current())
+      : Error(code, what, where), part_(part), ids_(std::move(ids)), place_(std::move(place)) {}
 
   std::int32_t part() const noexcept { return part_; }
   const std::vector<std::int64_t>& ids() const noexcept { return ids_; }
+  const std::string& place() const noexcept { return place_; }
 
  private:
   std::int32_t part_;
   std::vector<std::int64_t> ids_;
+  std::string place_;
 };
 
 // An error on its way to another thread: a value that every waiting caller raises as an exception of its own
@@ -60,6 +63,7 @@ struct Failure {
   std::string message;
   std::int32_t part = -1;         // -1: not about a partition
   std::vector<std::int64_t> ids;  // some of the rows that could not be fetched
+  std::string place;              // where they come from; empty where that is not known
 
   // What is being thrown at the moment. REQUIRES a call inside a catch block.
   static std::shared_ptr<const Failure> current();

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <deque>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include "common/error.h"
 
@@ -16,6 +18,17 @@ constexpr std::chrono::nanoseconds kLongestPause = std::chrono::minutes(10);
 
 // Several engines (one per table) may share a transport, so tickets are unique in the process.
 std::atomic<Ticket> tickets{1};
+
+// "ucx from 10.0.0.2:7000", for messages: which machine a user has to look at.
+std::string source_of(const Transport& transport, const std::vector<Gather>& gathers) {
+  std::set<std::string> places;
+  for (const Gather& gather : gathers) places.insert(transport.place(gather.peer));
+  places.erase("");
+  std::string text = transport.name();
+  const char* before = " from ";
+  for (const std::string& place : places) text += std::exchange(before, " or ") + place;
+  return text;
+}
 
 }  // namespace
 
@@ -112,8 +125,8 @@ void FetchEngine::progress() {
     const auto now = Clock::now();
     for (Attempt& attempt : withdraw([now](const Attempt& each) { return each.due <= now; })) {
       if (!fetches_.contains(attempt.fetch)) continue;  // it failed meanwhile
-      const std::string name = attempt.transport->name();
-      demote(std::move(attempt), ErrorCode::kDeadline, name + " did not answer within the deadline");
+      const std::string who = source_of(*attempt.transport, attempt.gathers);
+      demote(std::move(attempt), ErrorCode::kDeadline, who + " did not answer within the deadline");
     }
   }
   withdraw([](const Attempt&) { return true; });
@@ -175,8 +188,8 @@ void FetchEngine::settle(Ticket ticket, const Completion& completion) {
   if (node.empty()) return;  // cancelled while its completion was on the way
   Attempt& attempt = node.mapped();
   if (completion.status == CompletionStatus::kFailed) {
-    const std::string name = attempt.transport->name();
-    demote(std::move(attempt), ErrorCode::kTransport, name + ": " + completion.message);
+    const std::string who = source_of(*attempt.transport, attempt.gathers);
+    demote(std::move(attempt), ErrorCode::kTransport, who + ": " + completion.message);
     return;
   }
   const auto fetch = fetches_.find(attempt.fetch);
@@ -222,8 +235,8 @@ void FetchEngine::demote(Attempt attempt, ErrorCode code, const std::string& why
       std::string what = std::to_string(gather.rows.size());
       what.append(" rows of ").append(who).append(" could not be fetched: ").append(why);
       what.append("; no other transport is left for it");
-      error = std::make_shared<const Failure>(
-          Failure{code, std::move(what), static_cast<std::int32_t>(part), std::move(ids)});
+      error = std::make_shared<const Failure>(Failure{code, std::move(what), static_cast<std::int32_t>(part),
+                                                      std::move(ids), attempt.transport->place(gather.peer)});
       break;
     }
   }

@@ -122,7 +122,9 @@ void TransportProbe::give_up(Ticket first, Ticket last, ErrorCode code, const st
   std::vector<Ticket> all(last - first);
   std::iota(all.begin(), all.end(), first);
   config_.transport->cancel_all(all);
-  throw FetchError(code, config_.transport->name() + ": " + why, value(config_.peers.front()), {});
+  const PartId peer = config_.peers.front();
+  throw FetchError(code, config_.transport->name() + ": " + why, value(peer), {},
+                   config_.transport->place(peer));
 }
 
 }  // namespace rudder

@@ -352,7 +352,7 @@ std::size_t Prefetcher::drop_pending() {
     note("drop", static_cast<std::uint64_t>(std::distance(planned_.upper_bound(taken_), planned_.end())));
     ledger_.drop_pending();
     const auto dropped_minibatch =
-        std::make_shared<const Failure>(Failure{ErrorCode::kState, "the minibatch was dropped", -1, {}});
+        std::make_shared<const Failure>(Failure{ErrorCode::kState, "the minibatch was dropped", -1, {}, {}});
     const std::size_t unplanned = unplanned_.size();
     unplanned_.clear();
     for (auto it = planned_.upper_bound(taken_); it != planned_.end(); it = planned_.erase(it))

@@ -66,13 +66,19 @@ struct Callback::State {
   }
 };
 
-Callback::Callback(std::string name, Pull pull) : name_(name), state_(std::make_shared<State>()) {
+Callback::Callback(std::string name, Pull pull, std::vector<std::string> places)
+    : name_(name), places_(std::move(places)), state_(std::make_shared<State>()) {
   state_->name = std::move(name);
   state_->pull = std::move(pull);
   std::thread([state = state_] { work(state); }).detach();
 }
 
 Callback::~Callback() { close(); }
+
+std::string Callback::place(PartId peer) const {
+  const auto part = static_cast<std::size_t>(value(peer));
+  return part < places_.size() ? places_[part] : std::string{};
+}
 
 void Callback::submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) {
   {

@@ -25,10 +25,12 @@ class Callback final : public Transport {
   using Pull = std::function<void(TableId table, std::span<const std::int64_t> parts,
                                   std::span<const std::int64_t> rows, const Deliver& deliver)>;
 
-  Callback(std::string name, Pull pull);
+  // places[p]: where partition p's rows come from, as `place` has it; beyond its end that is not known.
+  Callback(std::string name, Pull pull, std::vector<std::string> places = {});
   ~Callback() override;
 
   std::string name() const override { return name_; }
+  std::string place(PartId peer) const override;
   Reach reach(PartId, TableId, std::size_t) const override { return {}; }
   bool merges_peers() const override { return true; }
   void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) override;
@@ -43,6 +45,7 @@ class Callback final : public Transport {
   static void work(const std::shared_ptr<State>& state);
 
   const std::string name_;
+  const std::vector<std::string> places_;
   const std::shared_ptr<State> state_;
 };
 

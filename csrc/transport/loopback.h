@@ -30,6 +30,7 @@ class Loopback final : public Transport {
   void inject(Faults faults);
 
   std::string name() const override { return "loopback"; }
+  std::string place(PartId) const override { return "this process"; }
   Reach reach(PartId peer, TableId table, std::size_t row_bytes) const override;
   void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) override;
   void cancel(Ticket ticket) override;

@@ -24,6 +24,7 @@ class Shm final : public Transport {
               std::size_t row_bytes, std::size_t offset);
 
   std::string name() const override { return "shm"; }
+  std::string place(PartId) const override { return "this host's shared memory"; }
   Reach reach(PartId peer, TableId table, std::size_t row_bytes) const override;
   void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) override;
   void cancel(Ticket) override {}  // submit is synchronous: nothing is ever in flight

@@ -55,6 +55,9 @@ class Transport {
   virtual ~Transport() = default;
 
   virtual std::string name() const = 0;
+  // Where the rows of a peer come from, for messages: an address, a segment. Stays known when the peer is
+  // lost; empty where it is not known.
+  virtual std::string place(PartId peer) const = 0;
   virtual Reach reach(PartId peer, TableId table, std::size_t row_bytes) const = 0;
   // Whether one call asks all peers of a ticket: splitting a ticket by peers would then cost a call for each.
   virtual bool merges_peers() const { return false; }

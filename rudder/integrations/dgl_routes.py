@@ -8,6 +8,7 @@ names, and the later ones stand by as fallbacks. Every decision is logged with i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -73,6 +74,7 @@ def choose(
     parts = len(starts) - 1
     kvstore = pull_routes(source, table, "kvstore")
     routes: list[list[Transport]] = [[] for _ in range(parts)]
+    _enter_servers(source, ladder)
     for part in range(parts):
         if part == source.local_part:
             continue
@@ -87,8 +89,26 @@ def choose(
             raise TransportError(f"{source.name}: partition {part} cannot be reached by {reasons}", part)
         routes[part] = [v.transport for v in usable if v.transport is not None]
         asked = ", as asked" if ladder else ""
-        _log.info("%s: partition %d by %s%s (%s)", source.name, part, usable[0].name, asked, reasons)
+        place = routes[part][0].place(part)
+        by = f"{usable[0].name} from {place}" if place else usable[0].name
+        _log.info("%s: partition %d by %s%s (%s)", source.name, part, by, asked, reasons)
     return routes
+
+
+def _enter_servers(source: FeatureSource, ladder: tuple[str, ...] | None) -> None:
+    """Enter the feature servers that will be tried, together: those that say nothing take their time once."""
+    near = dgl_hosts.local_hosts() if ladder is None else []
+    far = [
+        part
+        for part, rows in enumerate(np.diff(source.part_starts))
+        if rows and part != source.local_part and part not in near
+    ]
+    if not far or (ladder is not None and "ucx" not in ladder):
+        return
+    from rudder.serve import connector
+
+    with contextlib.suppress(RudderError):  # the verdicts will say it
+        connector.shared(source.local_part).enter(far)
 
 
 class _Trial:

@@ -52,6 +52,7 @@ class DistTensorSource(FeatureSource):
         if self.row_bytes == 0:
             raise ConfigError(f"{self.name}: its rows are empty, of shape {self.row_shape}")
         self.part_starts = part_starts(policy)
+        self.places = server_places(self._store)
         self.local_part = int(policy.part_id)
         self.local_rows = self._shard()
         self.halo_ids = self._find_halo()
@@ -158,6 +159,15 @@ def part_starts(policy: Any) -> Ids:
     # DGL has no public way to its ranges short of spelling out every id.
     last = book._typed_max_node_ids if policy.is_node else book._typed_max_edge_ids
     return np.concatenate(([0], np.asarray(last[policy.type_name], dtype=np.int64)))
+
+
+def server_places(client: Any) -> list[str]:
+    """By partition, host:port of the main server that a KVClient asks; none in DGL's standalone mode."""
+    # DGL has no public way to it; "server id: machine, address, port, servers on the machine".
+    book = getattr(client, "_server_namebook", None)
+    if not book:
+        return []
+    return [f"{book[server][1]}:{book[server][2]}" for server in range(0, len(book), book[0][3])]
 
 
 def as_bytes(tensor: torch.Tensor) -> Bytes:

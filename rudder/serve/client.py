@@ -72,8 +72,10 @@ class DoorClient:
         ``begins`` is given each socket before anything is waited for: who shuts it down ends the attempt; an
         OSError of its own does, too. Raises TransportError, which names the partition.
         """
+        #: Where the server listens.
+        self.place = f"{host}:{port}"
         #: The server, in words.
-        self.who = f"the feature server of partition {partition} at {host}:{port}"
+        self.who = f"the feature server of partition {partition} at {self.place}"
         self._partition, self._patience = partition, patience_s
         self._lock = threading.Lock()
         self._reader = FrameReader(MEMBER_BYTES)

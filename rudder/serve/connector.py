@@ -11,6 +11,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rudder import lifetime, ucx
@@ -66,6 +67,22 @@ class Connector:
 
     def open(self, part: int, table: int, name: str, rows: int, row_bytes: int) -> None:
         """Make a table of a partition reachable by `transport`. Raises TransportError, ConfigError."""
+        self._peer(part).open(table, (name, rows, row_bytes))
+
+    def enter(self, parts: Iterable[int]) -> None:
+        """Enter the servers of these partitions all at once, so that the silent are waited for together.
+
+        Of those that could not be entered `open` tells. Raises ClosedError.
+        """
+        threads = []
+        for part in parts:
+            target = self._peer(part).enter
+            threads.append(threading.Thread(target=target, name=f"rudder-ucx-enter-{part}", daemon=True))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+
+    def _peer(self, part: int) -> _Peer:
         if self.closed():
             raise ClosedError("the connections to the feature servers are closed")
         with self._lock:
@@ -73,7 +90,7 @@ class Connector:
                 self._peers[part] = _Peer(
                     part, self._servers, self.transport, self._secret, self._closed, self._start_until
                 )
-        self._peers[part].open(table, (name, rows, row_bytes))
+            return self._peers[part]
 
     def closed(self) -> bool:
         """Whether `close` was called."""
@@ -142,14 +159,13 @@ class _Peer:
         self._thread: threading.Thread | None = None
         self._refused: tuple[float, RudderError] | None = None  # when, and why, it could not be entered
 
+    def enter(self) -> None:
+        with self._lock, contextlib.suppress(RudderError):  # `open` raises it
+            self._be_watched()
+
     def open(self, table: int, what: _Table) -> None:
         with self._lock:
-            if self._thread is None:
-                self._enter_first()
-                self._thread = threading.Thread(
-                    target=self._keep, name=f"rudder-ucx-{self._part}", daemon=True
-                )
-                self._thread.start()
+            self._be_watched()
             if self._client is None:
                 raise TransportError(
                     f"the feature server of partition {self._part} is away: {self._why}", self._part
@@ -184,6 +200,13 @@ class _Peer:
         if self._closed.is_set():  # `end` may have come before it was there
             raise ConnectionAbortedError("the connections to the feature servers are closed")
 
+    def _be_watched(self) -> None:
+        """Enter where that was not done yet, and watch the connection from then on. REQUIRES: locked."""
+        if self._thread is None:
+            self._enter_first()
+            self._thread = threading.Thread(target=self._keep, name=f"rudder-ucx-{self._part}", daemon=True)
+            self._thread.start()
+
     def _enter_first(self) -> None:
         """Enter, waiting a little for a server that still starts. REQUIRES: locked."""
         if self._refused is not None and time.monotonic() - self._refused[0] < _LAST_DELAY_S:
@@ -215,7 +238,12 @@ class _Peer:
             self._why, self._client = "", client
             transport.let_in(self._part, ipv4(client.server_hosts))
             transport.connect(
-                self._part, client.server_address, client.session, client.token, client.server_version
+                self._part,
+                client.server_address,
+                client.session,
+                client.token,
+                client.server_version,
+                client.place,
             )
             for table, what in self._tables.items():
                 self._open(client, table, what)

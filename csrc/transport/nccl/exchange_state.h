@@ -61,6 +61,7 @@ struct Exchange::State {
                                                      phase.load(std::memory_order_relaxed) +
                                                      "; what it may still write to is kept for ever",
                                                  -1,
+                                                 {},
                                                  {}}));
   }
 

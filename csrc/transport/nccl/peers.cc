@@ -1,6 +1,7 @@
 #include "transport/nccl/peers.h"
 
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -19,7 +20,18 @@ namespace {
 // Of a reason that is passed on; a longer one is cut.
 constexpr std::size_t kTextBytes = 1024;
 
-std::string rank_text(int rank) { return "rank " + std::to_string(rank); }
+// Of the host at a socket's other end; empty where it has none.
+std::string host_of(int socket) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  std::array<char, NI_MAXHOST> host{};
+  if (getpeername(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
+      (address.ss_family != AF_INET && address.ss_family != AF_INET6) ||
+      getnameinfo(reinterpret_cast<const sockaddr*>(&address), size, host.data(), host.size(), nullptr, 0,
+                  NI_NUMERICHOST) != 0)
+    return {};
+  return host.data();
+}
 
 }  // namespace
 
@@ -29,6 +41,7 @@ Peers::Peers(int rank, const std::vector<int>& sockets)
   for (std::size_t p = 0; p < sockets.size(); ++p) {
     if (static_cast<int>(p) == rank) continue;
     peers_[p].socket = fcntl(sockets[p], F_DUPFD_CLOEXEC, 0);
+    peers_[p].place = host_of(sockets[p]);
     fine = fine && fcntl(peers_[p].socket, F_SETFL, fcntl(peers_[p].socket, F_GETFL) | O_NONBLOCK) == 0;
   }
   if (fine) return;
@@ -171,25 +184,40 @@ void Peers::turn(std::chrono::nanoseconds wait) {
 
 void Peers::wake() const { eventfd_write(wake_, 1); }
 
+std::string Peers::who(int peer) const {
+  const std::string host = place(peer);
+  return "rank " + std::to_string(peer) + (host.empty() ? "" : " at " + host);
+}
+
+std::string Peers::who(const std::vector<int>& peers) const {
+  std::string text;
+  for (const int peer : peers) text += (text.empty() ? "" : ", ") + who(peer);
+  return text;
+}
+
+std::string Peers::place(int peer) const {
+  return peer < 0 || peer >= count() ? std::string{} : peers_[static_cast<std::size_t>(peer)].place;
+}
+
 void Peers::check(bool needed) const {
   // What a rank says of its failure goes before the ends of connections that follow from it.
   for (int p = 0; p < count(); ++p) {
     const Peer& peer = peers_[static_cast<std::size_t>(p)];
     if (!peer.failed) continue;
     const int culprit = peer.culprit >= 0 && peer.culprit != rank_ ? peer.culprit : p;
-    throw FetchError(ErrorCode::kTransport, rank_text(p) + " gave up: " + peer.why, culprit, {});
+    throw FetchError(ErrorCode::kTransport, who(p) + " gave up: " + peer.why, culprit, {}, place(culprit));
   }
   for (int p = 0; p < count(); ++p) {
     const Peer& peer = peers_[static_cast<std::size_t>(p)];
     if (peer.gone && !peer.bye)
-      throw FetchError(ErrorCode::kTransport, rank_text(p) + " is gone: its connection ended without a word",
-                       p, {});
+      throw FetchError(ErrorCode::kTransport, who(p) + " is gone: its connection ended without a word", p, {},
+                       peer.place);
     if (needed && peer.bye && peer.wishes.empty())
       throw FetchError(ErrorCode::kTransport,
-                       rank_text(p) +
+                       who(p) +
                            " has closed its exchange, but every rank takes part in every round: one that has "
                            "no more minibatches calls drain()",
-                       p, {});
+                       p, {}, peer.place);
   }
 }
 
@@ -199,12 +227,11 @@ bool Peers::agreed(const Agreement& ours) const {
     if (p == rank_) continue;
     if (!peer.has_agreement) return false;
     if (peer.agreement.row_bytes != ours.row_bytes)
-      throw Error(ErrorCode::kConfig, rank_text(p) + " has rows of " +
-                                          std::to_string(peer.agreement.row_bytes) + " bytes, this one of " +
-                                          std::to_string(ours.row_bytes));
+      throw Error(ErrorCode::kConfig, who(p) + " has rows of " + std::to_string(peer.agreement.row_bytes) +
+                                          " bytes, this one of " + std::to_string(ours.row_bytes));
     if (peer.agreement.layout != ours.layout)
       throw Error(ErrorCode::kConfig,
-                  rank_text(p) + " splits the table otherwise: part_starts must be the same on every rank");
+                  who(p) + " splits the table otherwise: part_starts must be the same on every rank");
   }
   return true;
 }
@@ -216,9 +243,9 @@ bool Peers::wishes(std::uint64_t round) const {
     if (peer.wishes.empty()) return false;
     if (peer.wishes.front().round != round)
       throw FetchError(ErrorCode::kTransport,
-                       rank_text(p) + " is at round " + std::to_string(peer.wishes.front().round) +
+                       who(p) + " is at round " + std::to_string(peer.wishes.front().round) +
                            ", this one at " + std::to_string(round),
-                       p, {});
+                       p, {}, peer.place);
   }
   return true;
 }

@@ -39,6 +39,12 @@ class Peers {
   int rank() const { return rank_; }
   int count() const { return static_cast<int>(peers_.size()); }
 
+  // "rank 1 at 10.0.0.3", for messages; the host alone, empty where the socket has no address (or for no
+  // rank).
+  std::string who(int peer) const;
+  std::string who(const std::vector<int>& peers) const;
+  std::string place(int peer) const;
+
   // None of these blocks; a socket that takes no more is tried again by turn().
   void agree(const Agreement& ours);
   void wish(int peer, const Wish& wish);
@@ -77,6 +83,7 @@ class Peers {
   };
   struct Peer {
     int socket = -1;
+    std::string place;
     std::string in, out;
     std::deque<Wish> wishes;
     bool has_agreement = false;

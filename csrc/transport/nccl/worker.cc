@@ -24,12 +24,6 @@ using cuda::kEventDisableTiming;
 using cuda::kMemcpyDefault;
 using cuda::kStreamNonBlocking;
 
-std::string text_of(const std::vector<int>& ranks) {
-  std::string text = ranks.size() > 1 ? "ranks " : "rank ";
-  for (std::size_t i = 0; i < ranks.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(ranks[i]);
-  return text;
-}
-
 }  // namespace
 
 Worker::Worker(Exchange::State& state)
@@ -142,9 +136,10 @@ void Worker::agree_on(Round& round) {
   for (std::size_t p = 0; p < ranks(); ++p) {
     const Peers::Wish wish =
         own(p) ? Peers::Wish{number_, counts_[p], round.done_} : peers_.take(static_cast<int>(p));
+    const int peer = static_cast<int>(p);
     if (wish.rows < 0)
-      throw FetchError(ErrorCode::kTransport, "rank " + std::to_string(p) + " asked for fewer than no rows",
-                       static_cast<std::int32_t>(p), {});
+      throw FetchError(ErrorCode::kTransport, peers_.who(peer) + " asked for fewer than no rows", peer, {},
+                       peers_.place(peer));
     round.all_done_ = round.all_done_ && wish.done;
     asked_[p] = wish.rows;
     asked_rows_ += static_cast<std::size_t>(wish.rows);
@@ -176,10 +171,10 @@ void Worker::check_row_numbers() const {
     for (std::int64_t i = 0; i < asked_[p]; ++i, ++row)
       if (*row < 0 || *row >= shard)
         throw FetchError(ErrorCode::kTransport,
-                         "rank " + std::to_string(p) + " asked for row " + std::to_string(*row) +
+                         peers_.who(static_cast<int>(p)) + " asked for row " + std::to_string(*row) +
                              " of the shard of rank " + std::to_string(config_.rank) + ", which has " +
                              std::to_string(shard) + " rows",
-                         static_cast<std::int32_t>(p), {*row});
+                         static_cast<std::int32_t>(p), {*row}, peers_.place(static_cast<int>(p)));
 }
 
 void Worker::trade_rows(Round& round) {
@@ -270,9 +265,10 @@ void Worker::overdue(For what_for, const char* what) {
   const std::vector<int> missing = peers_.without_wish();
   throw FetchError(
       ErrorCode::kDeadline,
-      late + ": " + text_of(missing) + " did not begin round " + std::to_string(number_) +
+      late + ": " + peers_.who(missing) + " did not begin round " + std::to_string(number_) +
           " (every rank takes part in every round; one that has no more minibatches calls drain())",
-      missing.empty() ? -1 : missing.front(), {});
+      missing.empty() ? -1 : missing.front(), {},
+      missing.empty() ? std::string{} : peers_.place(missing.front()));
 }
 
 void Worker::inquire(ErrorCode code, const std::string& text) {
@@ -285,7 +281,8 @@ void Worker::inquire(ErrorCode code, const std::string& text) {
   }
   const std::vector<int> silent = peers_.silent();
   if (!silent.empty())
-    throw FetchError(code, text + ": " + text_of(silent) + " does not answer", silent.front(), {});
+    throw FetchError(code, text + ": " + peers_.who(silent) + " does not answer", silent.front(), {},
+                     peers_.place(silent.front()));
   throw Error(code, text + ", though every rank answers");
 }
 

@@ -10,7 +10,7 @@ namespace rudder {
 // -- on any thread
 
 void Ucx::Impl::connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
-                        const wire::Token& token, const std::string& version) {
+                        const wire::Token& token, const std::string& version, const std::string& place) {
   const bool ran = worker_.call([&] {
     lose(peer, "replaced by a new connection", false);
     Peer& it = peers_[peer];
@@ -22,6 +22,7 @@ void Ucx::Impl::connect(PartId peer, std::span<const std::byte> address, std::ui
     it.version = version;
     const std::lock_guard lock(mutex_);
     faces_[peer] = {true, {}, {}};
+    places_[peer] = place;
   });
   if (!ran) throw Error(ErrorCode::kClosed, "the ucx transport is closed");
 }
@@ -73,6 +74,12 @@ bool Ucx::Impl::connected(PartId peer) const {
 
 Ucx::Stats Ucx::Impl::stats() const {
   return {asked_.load(), rows_.load(), bytes_.load(), errors_.load(), in_flight_.load()};
+}
+
+std::string Ucx::Impl::place(PartId peer) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = places_.find(peer);
+  return it == places_.end() ? std::string{} : it->second;
 }
 
 Transport::Reach Ucx::Impl::reach(PartId peer, TableId table, std::size_t row_bytes) const {
@@ -158,8 +165,8 @@ void Ucx::let_in(PartId peer, std::span<const std::string> hosts) {
   impl_->admission().admit(static_cast<std::uint64_t>(value(peer)), hosts);
 }
 void Ucx::connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
-                  const wire::Token& token, const std::string& version) {
-  impl_->connect(peer, address, session, token, version);
+                  const wire::Token& token, const std::string& version, const std::string& place) {
+  impl_->connect(peer, address, session, token, version, place);
 }
 void Ucx::open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
                const wire::Offer& offer) {
@@ -170,6 +177,7 @@ void Ucx::use_gets(PartId peer, TableId table, bool on) { impl_->use_gets(peer, 
 void Ucx::disconnect(PartId peer, const std::string& why) { impl_->disconnect(peer, why); }
 bool Ucx::connected(PartId peer) const { return impl_->connected(peer); }
 Ucx::Stats Ucx::stats() const { return impl_->stats(); }
+std::string Ucx::place(PartId peer) const { return impl_->place(peer); }
 Transport::Reach Ucx::reach(PartId peer, TableId table, std::size_t row_bytes) const {
   return impl_->reach(peer, table, row_bytes);
 }

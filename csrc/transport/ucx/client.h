@@ -52,10 +52,11 @@ class Ucx final : public Transport {
   // place. Throws Error(kConfig, kTransport).
   void let_in(PartId peer, std::span<const std::string> hosts);
 
-  // Reaches the peer's server, which has this version of UCX, from now on. Replaces the connection that was;
-  // its gathers fail. Throws Error(kTransport) for an address that UCX refuses, Error(kClosed).
+  // Reaches the peer's server, which has this version of UCX and is at this place (as `place` has it), from
+  // now on. Replaces the connection that was; its gathers fail. Throws Error(kTransport) for an address that
+  // UCX refuses, Error(kClosed).
   void connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
-               const wire::Token& token, const std::string& version);
+               const wire::Token& token, const std::string& version, const std::string& place);
   // The server has granted the table to the session; `offer`: what it says of one-sided gets. Throws
   // Error(kState) for a peer not connected, Error(kConfig) for rows that do not fit a chunk.
   void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes,
@@ -73,6 +74,7 @@ class Ucx final : public Transport {
   Stats stats() const;
 
   std::string name() const override { return "ucx"; }
+  std::string place(PartId peer) const override;
   Reach reach(PartId peer, TableId table, std::size_t row_bytes) const override;
   void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink) override;
   // Waits for rows of the tickets that are arriving. Where they do not end within a second, of all tickets

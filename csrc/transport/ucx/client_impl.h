@@ -44,13 +44,14 @@ class Ucx::Impl {
   const std::vector<std::byte>& address() const { return worker_.address(); }
   ucx::Admission& admission() { return worker_.admission(); }
   void connect(PartId peer, std::span<const std::byte> address, std::uint64_t session,
-               const wire::Token& token, const std::string& version);
+               const wire::Token& token, const std::string& version, const std::string& place);
   void open(PartId peer, TableId table, std::size_t rows, std::size_t row_bytes, const wire::Offer& offer);
   std::string why_no_gets(PartId peer, TableId table) const;
   void use_gets(PartId peer, TableId table, bool on);
   void disconnect(PartId peer, const std::string& why);
   bool connected(PartId peer) const;
   Stats stats() const;
+  std::string place(PartId peer) const;
   Reach reach(PartId peer, TableId table, std::size_t row_bytes) const;
   void submit(Ticket ticket, std::vector<Gather> gathers, std::shared_ptr<CompletionSink> sink);
   void cancel_all(std::span<const Ticket> tickets);
@@ -164,6 +165,7 @@ class Ucx::Impl {
 
   mutable std::mutex mutex_;
   std::map<PartId, Face> faces_;
+  std::map<PartId, std::string> places_;
   bool closed_ = false;
   std::deque<Loss> losses_;
   std::condition_variable lost_;

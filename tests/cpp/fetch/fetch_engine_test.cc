@@ -141,16 +141,19 @@ TEST_F(FetchEngineTest, AllRoutesTogetherKeepTheDeadline) {
   EXPECT_TRUE(fetcher->routes()[1].fallback);
 }
 
+// Takes the rows of all peers in one call, and never answers.
+class Silent final : public Transport {
+ public:
+  std::string name() const override { return "silent"; }
+  std::string place(PartId peer) const override { return value(peer) == 1 ? "10.0.0.2:70" : "10.0.0.2:7"; }
+  bool merges_peers() const override { return true; }
+  Reach reach(PartId, TableId, std::size_t) const override { return {}; }
+  void submit(Ticket, std::vector<Gather>, std::shared_ptr<CompletionSink>) override {}
+  void cancel(Ticket) override {}
+  void close() override {}
+};
+
 TEST_F(FetchEngineTest, APartitionsLastRouteHasAllOfTheDeadlineWhateverOthersHaveLeft) {
-  class Silent final : public Transport {
-   public:
-    std::string name() const override { return "silent"; }
-    bool merges_peers() const override { return true; }
-    Reach reach(PartId, TableId, std::size_t) const override { return {}; }
-    void submit(Ticket, std::vector<Gather>, std::shared_ptr<CompletionSink>) override {}
-    void cancel(Ticket) override {}
-    void close() override {}
-  };
   const auto silent = std::make_shared<Silent>();
   constexpr auto kDeadline = std::chrono::milliseconds(200);
   FetchEngine fetcher({.table = 0,
@@ -169,13 +172,35 @@ TEST_F(FetchEngineTest, APartitionsLastRouteHasAllOfTheDeadlineWhateverOthersHav
   EXPECT_GE(std::chrono::steady_clock::now() - began, kDeadline);
   ASSERT_NE(error, nullptr);
   EXPECT_EQ(error->part, 1);
+  EXPECT_EQ(error->place, "10.0.0.2:70");
+  EXPECT_NE(error->message.find("silent from 10.0.0.2:70 did not"), std::string::npos) << error->message;
   EXPECT_TRUE(fetcher.routes()[2].fallback);
+}
+
+TEST_F(FetchEngineTest, SeveralPeersOfOneCallAreAllNamedWhereNoneAnswers) {
+  const auto silent = std::make_shared<Silent>();
+  FetchEngine fetcher({.table = 0,
+                       .row_bytes = kRowBytes,
+                       .part_starts = {0, 50, 100, 150},
+                       .routes = {{}, {silent}, {silent}},
+                       .deadline = std::chrono::milliseconds(20)},
+                      [this](FetchEngine::FetchId id, FailurePtr error) {
+                        const std::lock_guard lock(mutex_);
+                        done_[id] = error;
+                        changed_.notify_all();
+                      });
+  fetcher.fetch(1, gathers());
+  const FailurePtr error = wait(1);
+  ASSERT_NE(error, nullptr);
+  EXPECT_NE(error->message.find("silent from 10.0.0.2:7 or 10.0.0.2:70 did not"), std::string::npos)
+      << error->message;
 }
 
 TEST_F(FetchEngineTest, TheLateAttemptsOfATransportAreCancelledTogether) {
   class Together final : public Transport {
    public:
     std::string name() const override { return "together"; }
+    std::string place(PartId) const override { return {}; }
     Reach reach(PartId, TableId, std::size_t) const override { return {}; }
     void submit(Ticket, std::vector<Gather>, std::shared_ptr<CompletionSink>) override {}
     void cancel(Ticket) override { ADD_FAILURE() << "one by one"; }
@@ -211,7 +236,13 @@ TEST_F(FetchEngineTest, WithoutAFallbackTheErrorNamesPartitionAndIds) {
     EXPECT_EQ(error->code, stall ? ErrorCode::kDeadline : ErrorCode::kTransport);
     EXPECT_EQ(error->part, 1);
     EXPECT_EQ(error->ids, (std::vector<std::int64_t>{50, 99}));
-    EXPECT_THROW(error->raise(), FetchError);
+    EXPECT_NE(error->message.find("loopback from this process"), std::string::npos) << error->message;
+    try {
+      error->raise();
+      ADD_FAILURE() << "raised nothing";
+    } catch (const FetchError& raised) {
+      EXPECT_EQ(raised.place(), "this process");
+    }
     const std::lock_guard lock(mutex_);
     done_.clear();
   }

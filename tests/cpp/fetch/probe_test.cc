@@ -61,6 +61,7 @@ class Hoarder final : public Transport {
  public:
   explicit Hoarder(std::size_t wanted) : wanted_(wanted) {}
   std::string name() const override { return "hoarder"; }
+  std::string place(PartId) const override { return {}; }
   Reach reach(PartId, TableId, std::size_t) const override { return {}; }
   void submit(Ticket ticket, std::vector<Gather>, std::shared_ptr<CompletionSink> sink) override {
     held_.push_back(ticket);
@@ -96,6 +97,7 @@ TEST_F(ProbeTest, AFailureNamesThePeerAndItsWords) {
   } catch (const FetchError& error) {
     EXPECT_EQ(error.code(), ErrorCode::kTransport);
     EXPECT_EQ(error.part(), 2);
+    EXPECT_EQ(error.place(), "this process");
     EXPECT_NE(std::string(error.what()).find("cable pulled"), std::string::npos);
   }
 }

@@ -42,6 +42,7 @@ std::vector<std::byte> make_rows(unsigned seed) {
 // A transport that serves table 3 of both peers.
 struct Served {
   std::vector<std::byte> rows[2] = {make_rows(1), make_rows(2)};
+  std::string places[2];
   std::vector<std::string> segments;
   std::vector<std::shared_ptr<void>> servers;
   std::unique_ptr<Transport> transport;
@@ -58,6 +59,7 @@ std::unique_ptr<Served> loopback() {
   auto transport = std::make_unique<Loopback>();
   for (const PartId peer : {kPeer, kOther})
     transport->expose(peer, 3, served->of(peer).data(), kRows, kRowBytes);
+  served->places[0] = served->places[1] = "this process";
   served->transport = std::move(transport);
   return served;
 }
@@ -80,6 +82,7 @@ std::unique_ptr<Served> shm() {
     served->segments.push_back(segment_of(served->of(peer), 40, value(peer)));
     transport->attach(peer, 3, served->segments.back().substr(1), kRows, kRowBytes, 40);
   }
+  served->places[0] = served->places[1] = "this host's shared memory";
   served->transport = std::move(transport);
   return served;
 }
@@ -100,7 +103,10 @@ std::unique_ptr<Served> callback() {
           answer.insert(answer.end(), row, row + kRowBytes);
         }
         deliver(answer);
-      });
+      },
+      std::vector<std::string>{"", "10.0.0.2:30050", "10.0.0.3:30050"});
+  served->places[0] = "10.0.0.2:30050";
+  served->places[1] = "10.0.0.3:30050";
   return served;
 }
 
@@ -118,7 +124,9 @@ std::unique_ptr<Served> ucx_with(bool gets) {
     server->admit(7, token, transport->address());
     const auto region = server->expose(served->of(peer).data(), kRows, kRowBytes);
     server->grant(7, 3, region);
-    transport->connect(peer, server->address(), 7, token, ucx::library_version());
+    const std::string place = "10.0.0." + std::to_string(1 + value(peer)) + ":7000";
+    transport->connect(peer, server->address(), 7, token, ucx::library_version(), place);
+    served->places[value(peer) - 1] = place;
     transport->open(peer, 3, kRows, kRowBytes, server->offer(region));
     transport->use_gets(peer, 3, gets);
     EXPECT_EQ(transport->why_no_gets(peer, 3).empty(), gets) << transport->why_no_gets(peer, 3);
@@ -218,6 +226,14 @@ TEST_P(TransportContract, SaysWhatItReaches) {
   EXPECT_FALSE(served_->transport->name().empty());
 }
 
+TEST_P(TransportContract, SaysWhereRowsComeFromAlsoWhenItReachesNothingAnyMore) {
+  for (const bool closed : {false, true}) {
+    if (closed) served_->transport->close();
+    EXPECT_EQ(served_->transport->place(kPeer), served_->places[0]);
+    EXPECT_EQ(served_->transport->place(kOther), served_->places[1]);
+  }
+}
+
 const std::vector<std::pair<const char*, Maker>> kMakers = {{"loopback", loopback},
                                                             {"shm", shm},
 #ifdef RUDDER_HAVE_UCX
@@ -263,6 +279,12 @@ TEST(Loopback, ACancelledStallWritesNothingAndCompletesNothing) {
   sink->wait(3);
   EXPECT_EQ(sink->completions(), 2u);
   EXPECT_EQ(out, before);
+}
+
+TEST(Callback, APlaceThatNobodyGaveIsNotKnown) {
+  const Callback transport("pull", [](TableId, auto, auto, const Callback::Deliver&) {}, {"here"});
+  EXPECT_EQ(transport.place(PartId{0}), "here");
+  EXPECT_EQ(transport.place(kPeer), "");
 }
 
 TEST(Callback, AnAnswerOfAnotherSizeFails) {

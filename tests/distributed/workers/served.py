@@ -6,6 +6,7 @@ something to the feature server of that partition.
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ import dgl
 import torch
 
 from rudder.errors import TransportError
+from rudder.serve.places import places_of_job
 
 scenario = sys.argv[1]
 given: dict[str, Any] = json.loads(sys.argv[2])
@@ -44,6 +46,8 @@ def fails(feats: Any) -> None:
         feats[ids]
     first = g.get_partition_book().partid2nids(1)
     assert caught.value.part == 1
+    assert caught.value.place == place
+    assert f"rows of partition 1 could not be fetched: ucx from {place}" in str(caught.value)
     assert caught.value.ids
     assert set(caught.value.ids) <= set(first.tolist())
     assert time.monotonic() - began < given["within"]
@@ -56,6 +60,10 @@ def falls_back() -> None:
         assert right(g, feats[ids])
     state = feats.route_state()[1]
     assert (state["transport"], state["fallback"]) == ("kvstore", True), state
+    assert f"ucx from {place}" in state["why"], state
+    stock = feats.prefetcher.source.places
+    assert len({*stock, place}) == 3
+    assert all(re.fullmatch(r"[\d.]+:\d+", each) for each in stock), stock
     print(f"fell back: {state['why']}", flush=True)
 
 
@@ -104,6 +112,7 @@ def is_refused() -> None:
 dgl.distributed.initialize("the launcher knows better")
 torch.distributed.init_process_group("gloo")
 g = dgl.distributed.DistGraph("ring")
+place = "{}:{}".format(*places_of_job()[1])
 expected = torch.stack([g.ndata["orig"][ids] * 3 + column for column in range(8)], 1)
 if scenario == "is_refused":
     os.environ["RUDDER_SECRET"] = "not the secret of this job"

@@ -3,6 +3,7 @@ another trainer's writes."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import types
 
@@ -51,6 +52,7 @@ class Served(LoopbackTransport):
         self.expose(1, 0, np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1))
         self.no_gets, self.by_gets = "UCX finds no RDMA device", False
         self.delays = {True: 0.0, False: 0.0}  # by gets, by requests
+        self.entered: list[list[int]] = []
 
     def why_no_gets(self, part: int, table: int) -> str:
         assert (part, table) == (1, 0)
@@ -77,7 +79,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     def opened(part: int, table: int, name: str, rows: int, row_bytes: int) -> None:
         assert (part, table, name, rows, row_bytes) == (1, 0, "key", 400, 32)
 
-    servers = types.SimpleNamespace(open=opened, transport=transport)
+    servers = types.SimpleNamespace(open=opened, enter=transport.entered.append, transport=transport)
     monkeypatch.setattr(connector, "shared", lambda own: servers)
     return transport
 
@@ -90,7 +92,8 @@ def names(routes: list, served: Served) -> list[str]:
 def test_feature_servers_come_before_the_stock_pull(source: ArraySource, served: Served, caplog) -> None:
     caplog.set_level(logging.INFO)
     assert names(choose(source, 0, "key", None), served) == ["ucx", "kvstore"]
-    assert "partition 1 by ucx (shm: its shared memory cannot be opened from here; ucx: same" in caplog.text
+    assert "partition 1 by ucx from this process (shm: its shared memory cannot be opened" in caplog.text
+    assert "from here; ucx: same rows as the stock pull" in caplog.text
     assert "one-sided gets off: UCX finds no RDMA device; kvstore: " in caplog.text
 
 
@@ -136,11 +139,32 @@ def test_one_that_is_much_slower_is_not_used(
 def test_one_with_other_rows_is_not_used(
     source: ArraySource, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = types.SimpleNamespace(open=lambda *args: None, transport=Served(TABLE[:400]))
+    nothing = {name: lambda *args: None for name in ("open", "enter")}
+    wrong = types.SimpleNamespace(transport=Served(TABLE[:400]), **nothing)
     monkeypatch.setattr(connector, "shared", lambda own: wrong)
     assert names(choose(source, 0, "key", None), served) == ["kvstore"]
     with pytest.raises(TransportError, match="partition 1 cannot be reached by ucx: its rows differ"):
         choose(source, 0, "key", ("ucx",))
+
+
+def test_the_feature_servers_are_entered_together(source: ArraySource, served: Served) -> None:
+    thirds = ArraySource(TABLE, [0, 300, 600, 600, 1000], local_part=0)
+    for ladder, entered in ((None, [[1, 3]]), (("kvstore", "ucx"), [[1, 3]]), (("kvstore",), [])):
+        served.entered.clear()
+        with contextlib.suppress(AssertionError):  # it serves one of them only
+            choose(thirds, 0, "key", ladder)
+        assert served.entered == entered
+
+
+def test_those_whose_shared_memory_is_here_are_not_entered(
+    source: ArraySource, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dgl_routes.dgl_hosts, "local_hosts", lambda: [0, 1])
+    monkeypatch.setattr(dgl_routes.dgl_hosts, "kvdata_segment", lambda part, key: "rudder-test-absent")
+    choose(source, 0, "key", None)
+    assert served.entered == []
+    choose(source, 0, "key", ("ucx",))
+    assert served.entered == [[1]]
 
 
 def test_a_ladder_is_followed_as_it_is_given(source: ArraySource, served: Served) -> None:

@@ -83,8 +83,11 @@ class Transport:
     def let_in(self, peer: int, hosts: list[str]) -> None:
         self.told.put(("let in", peer, *hosts))
 
-    def connect(self, peer: int, address: bytes, session: int, token: bytes, version: str) -> None:
+    def connect(
+        self, peer: int, address: bytes, session: int, token: bytes, version: str, place: str
+    ) -> None:
         assert (address, len(token), version) == (Rows.address, 16, "1.22.3")
+        assert place.startswith("127.0.0.1:")
         self.sessions[peer] = session
         self.told.put(("connect", peer))
 
@@ -326,6 +329,42 @@ def test_servers_that_never_come_are_waited_for_together(
                 connector.open(part, 1, "x", 1, 1)
     assert asked[-1] == 2
     assert asked.count(2) == 1  # the first one's wait was for both
+
+
+def test_silent_servers_are_waited_for_together(
+    servers: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than the test: who waits for one after another never comes to the last.
+    monkeypatch.setattr(client_module.DoorClient.__init__, "__defaults__", ((), 600.0, lambda sock: None))
+    monkeypatch.setattr(connector_module, "_START_S", 0.0)
+    count = 3
+    all_asked = threading.Barrier(count)
+    broken: list[int] = []
+
+    def say_nothing(listener: socket.socket, part: int) -> None:
+        with listener, contextlib.closing(listener.accept()[0]) as client:
+            assert client.recv(1)
+            try:
+                all_asked.wait(60)
+            except threading.BrokenBarrierError:
+                broken.append(part)
+
+    with contextlib.ExitStack() as stack:
+        places = [servers[0].door.address]
+        for part in range(1, count + 1):
+            listener = socket.create_server(("127.0.0.1", 0))
+            places.append(listener.getsockname())
+            thread = threading.Thread(target=say_nothing, args=(listener, part))
+            thread.start()
+            stack.callback(thread.join)
+        connector = stack.enter_context(contextlib.closing(Connector(places, SECRET)))
+        connector.enter(range(count + 1))
+        assert not broken
+        assert connector.transport.enters() == ("connect", 0)
+        connector.open(0, 5, "x", 10, 8)
+        for part in range(1, count + 1):
+            with pytest.raises(TransportError, match=f"of partition {part} at .* does not answer"):
+                connector.open(part, 5, "x", 10, 8)  # as it was: nobody listens there any more
 
 
 def test_the_processs_connector(servers: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:

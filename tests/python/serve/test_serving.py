@@ -168,6 +168,8 @@ def test_a_killed_server_fails_fetches_and_a_new_one_serves(
         with pytest.raises(TransportError) as caught:
             read(core, rows)
         assert caught.value.part == 1
+        assert caught.value.place == "{}:{}".format(*place)
+        assert f"ucx from {caught.value.place}" in str(caught.value)
         assert set(caught.value.ids) <= set(rows.tolist())
         again = ServerProcess(tmp_path, port=place[1])
         try:

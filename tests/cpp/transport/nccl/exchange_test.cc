@@ -1,5 +1,9 @@
 #include "transport/nccl/exchange.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <numeric>
 
 #include "transport/nccl/communicator.h"
@@ -294,6 +298,33 @@ class BareRank {
  public:
   Communicator comm;
 };
+
+TEST(Peers, OneThatIsGoneIsNamedWithItsHost) {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in place{};
+  place.sin_family = AF_INET;
+  place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof place;
+  ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&place), size), 0);
+  ASSERT_EQ(getsockname(listener, reinterpret_cast<sockaddr*>(&place), &size), 0);
+  ASSERT_EQ(listen(listener, 1), 0);
+  const int ours = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(connect(ours, reinterpret_cast<sockaddr*>(&place), size), 0);
+  const int theirs = accept(listener, nullptr, nullptr);
+  Peers peers(0, {-1, ours});
+  for (const int socket : {theirs, ours, listener}) close(socket);
+  try {
+    for (;;) {
+      peers.turn(milliseconds(100));
+      peers.check(false);
+    }
+  } catch (const FetchError& error) {
+    EXPECT_EQ(error.part(), 1);
+    EXPECT_EQ(error.place(), "127.0.0.1");
+    EXPECT_NE(std::string(error.what()).find("rank 1 at 127.0.0.1 is gone"), std::string::npos)
+        << error.what();
+  }
+}
 
 TEST(Exchange, ARankThatIsGoneIsNamedByAllOthers) {
   for (const bool amid_round : {true, false}) {

@@ -25,6 +25,7 @@ namespace {
 const ucx::WorkerConfig kLoopback{"lo", "tcp"};
 const ucx::WorkerConfig kEmulating{.devices = "lo", .tls = "tcp", .emulate_gets = true};
 const std::string kVersion = ucx::library_version();
+const std::string kPlace = "10.0.0.2:7000";
 constexpr PartId kPeer{1};
 constexpr std::size_t kRows = 5000;
 
@@ -49,7 +50,7 @@ class UcxTest : public testing::TestWithParam<std::size_t> {
     meet(*client, session);
     server_->admit(session, kToken, client->address());
     server_->grant(session, 3, region_);
-    client->connect(kPeer, server_->address(), session, kToken, kVersion);
+    client->connect(kPeer, server_->address(), session, kToken, kVersion, kPlace);
     client->open(kPeer, 3, kRows, row_bytes_);
     return client;
   }
@@ -112,7 +113,7 @@ TEST_P(UcxTest, AForgedTokenIsNotAnswered) {
   server_->grant(1, 3, region_);
   wire::Token wrong = kToken;
   wrong[15] = std::byte{1};
-  forger.connect(kPeer, server_->address(), 1, wrong, kVersion);
+  forger.connect(kPeer, server_->address(), 1, wrong, kVersion, kPlace);
   forger.open(kPeer, 3, kRows, row_bytes_);
   std::vector<std::byte> out(row_bytes_, std::byte{0x11});
   forger.submit(1, {{kPeer, 3, {0}, row_bytes_, out.data()}}, sink_);
@@ -152,7 +153,7 @@ TEST_P(UcxTest, ADismissedSessionGetsNothingAndANewOneServesAgain) {
   meet(*from, 2);
   server_->admit(2, kToken, from->address());
   server_->grant(2, 3, region_);
-  from->connect(kPeer, server_->address(), 2, kToken, kVersion);
+  from->connect(kPeer, server_->address(), 2, kToken, kVersion, kPlace);
   from->open(kPeer, 3, kRows, row_bytes_);
   gather(*from, 3, 100, *sink_, sink_);
 }
@@ -236,7 +237,7 @@ TEST_P(UcxTest, OneSidedGetsAskTheServerNothing) {
   meet(from, 1);
   server_->admit(1, kToken, from.address());
   server_->grant(1, 3, region_);
-  from.connect(kPeer, server_->address(), 1, kToken, kVersion);
+  from.connect(kPeer, server_->address(), 1, kToken, kVersion, kPlace);
   from.open(kPeer, 3, kRows, row_bytes_, server_->offer(region_));
   EXPECT_EQ(from.why_no_gets(kPeer, 3), "");
   from.use_gets(kPeer, 3, true);
@@ -287,7 +288,7 @@ class Gets : public testing::Test {
     client_.let_in(kPeer, server_.hosts());
     server_.admit(1, {}, client_.address());
     server_.grant(1, 3, region);
-    client_.connect(kPeer, server_.address(), 1, {}, version);
+    client_.connect(kPeer, server_.address(), 1, {}, version, kPlace);
     client_.open(kPeer, 3, 10, kRowBytes, offer);
     client_.use_gets(kPeer, 3, true);
   }
@@ -386,7 +387,7 @@ TEST(Ucx, ATicketInUseFails) {
   server.let_in(1, transport.hosts());
   transport.let_in(kPeer, server.hosts());
   server.admit(1, {}, transport.address());
-  transport.connect(kPeer, server.address(), 1, {}, kVersion);
+  transport.connect(kPeer, server.address(), 1, {}, kVersion, kPlace);
   transport.open(kPeer, 3, 1, 1);
   server.dismiss(1);
   const auto sink = std::make_shared<Sink>(), again = std::make_shared<Sink>();
@@ -413,7 +414,7 @@ TEST(Ucx, SettingsThatCannotWorkAreTypedErrors) {
   server.close();
   transport.close();
   EXPECT_THROW(server.admit(1, {}, transport.address()), Error);
-  EXPECT_THROW(transport.connect(kPeer, server.address(), 1, {}, kVersion), Error);
+  EXPECT_THROW(transport.connect(kPeer, server.address(), 1, {}, kVersion, kPlace), Error);
 }
 
 }  // namespace
