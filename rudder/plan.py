@@ -125,6 +125,12 @@ class Plan:
             raise ConfigError(f"plan text {text!r}: is not canonical; write {str(plan)!r}")
         return plan
 
+    def works_like(self, other: Plan) -> bool:
+        """In force, does it move the same rows? How often decisions are made, and that a prior was computed
+        when it came, change nothing about that.
+        """
+        return self.but(rebuild=False, interval=other.interval) == other.but(rebuild=False)
+
     def but(self, **changes: Any) -> Plan:
         """A copy with some fields changed, each number brought to the nearest allowed value."""
         known = {field.name for field in fields(self)}

@@ -109,16 +109,16 @@ class Guard:
         if self.resting > 0 or self._intervals < _FILLING:
             self.resting = max(0, self.resting - piled)
             return self._usual(answer)
-        if self._slow >= PATIENCE and not self._is_default(in_force):
+        if self._slow >= PATIENCE and not in_force.works_like(self.default):
             return self._roll_back(answer)
-        if self._is_default(answer) and not answer.rebuild:
+        if answer.works_like(self.default) and not answer.rebuild:
             self._forecast = 0.0
             return answer
         loss = self._loss(answer, shadow)
         if (loss + self._surprise) * shadow.default_ms * answer.interval <= self.account_ms:
             self._forecast = loss
             return answer
-        if not self._is_default(in_force):
+        if not in_force.works_like(self.default):
             return self._roll_back(answer)
         self.refused += 1
         return self._usual(answer)
@@ -130,7 +130,7 @@ class Guard:
         if shadow.live_ms is None or not shadow.default_ms:
             return False
         recovered = shadow.live_ms <= (1 + ALLOWANCE) * shadow.default_ms
-        return recovered and self._is_default(in_force.but(share=self.default.share))
+        return recovered and in_force.but(share=self.default.share).works_like(self.default)
 
     def began_anew(self) -> None:
         """The shadow has: its buffers have to fill before they tell anything."""
@@ -167,7 +167,3 @@ class Guard:
         """The default plan; a prior that counts is kept up to date, as the default controller does."""
         self._forecast = 0.0
         return kept(self.default).but(interval=answer.interval)
-
-    def _is_default(self, plan: Plan) -> bool:
-        """How often decisions are made is no part of how fast the run is."""
-        return plan.but(rebuild=False, interval=self.default.interval) == self.default

@@ -192,7 +192,7 @@ class Shadow:
             self._default, self._memory = self._default.but(share=plan.share), memory or self._memory
             if self.resting:
                 return
-            if self._together and (renewed or not self._is_default(plan)):
+            if self._together and (renewed or not plan.works_like(self._default)):
                 self._beside = self._live.clone()
             if not self._together and (self._default, self._memory) != before:
                 self._beside.apply(self._default, self._memory)
@@ -418,7 +418,7 @@ class Shadow:
     def _both(self, halvings: int) -> tuple[Trial, Trial]:
         """The two models at their beginning; one, as long as the run has had nothing but the default plan."""
         live = self._trial(self._plan, halvings)
-        same = self._is_default(self._plan) and self._live_worth is self._beside_worth
+        same = self._plan.works_like(self._default) and self._live_worth is self._beside_worth
         # What is counted is ranked anew at every interval's end, by each in its own way.
         if same and self._default.prior != "frequency":
             return live, live
@@ -430,10 +430,6 @@ class Shadow:
 
     def _trials(self) -> tuple[Trial, ...]:
         return (self._live,) if self._together else (self._live, self._beside)
-
-    def _is_default(self, plan: Plan) -> bool:
-        """How often decisions are made changes nothing about what is modelled."""
-        return plan.but(rebuild=False, interval=self._default.interval) == self._default
 
     def _trial(self, plan: Plan, halvings: int) -> Trial:
         return Trial(

@@ -99,3 +99,12 @@ def test_but_brings_numbers_to_the_nearest_allowed_value() -> None:
 def test_the_default_text_is_stable() -> None:
     assert str(Plan()) == "v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100"
     assert str(Plan(device_share=50)) == "v1 w=4 d=2 m=100 s=100 p=vip h=0 b=0 i=32 r=1 f=100 g=50"
+
+
+def test_plans_work_alike_that_differ_in_nothing_that_moves_rows() -> None:
+    plan = Plan(prior="frequency", half_life=128)
+    assert plan.works_like(plan.but(interval=64))
+    assert plan.but(rebuild=True).works_like(plan)
+    assert plan.works_like(plan.but(rebuild=True))
+    for other in (plan.but(depth=3), plan.but(share=75), plan.but(half_life=32), plan.but(device_share=5)):
+        assert not plan.works_like(other)
