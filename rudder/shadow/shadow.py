@@ -24,8 +24,7 @@ Ids take 8 bytes an access until their interval ended; numbers 24 bytes a sample
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +33,10 @@ from rudder.metrics import IntervalMetrics
 from rudder.plan import Plan
 from rudder.policies import LOOKAHEAD, SCORE, PolicySettings
 from rudder.shadow.latency import ASSUMED_S
-from rudder.shadow.sample import Counts, Numbers
+from rudder.shadow.ranking import Counted, Ranking, WorthOf
+from rudder.shadow.sample import Numbers
 from rudder.shadow.trial import Memory, Trial
 from rudder.source import Ids
-
-if TYPE_CHECKING:
-    from rudder._core import Prior
 
 #: Sampled accesses of an interval; the rate is halved above. A plan takes about 0.12 microseconds for each.
 SAMPLE = 6144
@@ -47,14 +44,9 @@ SAMPLE = 6144
 MOST_NUMBERS = 1 << 18
 #: Intervals for which a prior computed anew is taken to hold.
 HOLDS = 4
-#: Half-lives of the counts that stand in for a fresh VIP, and for what a run has counted that has just begun.
-_FRESH, _LATELY = 128, 32
 _SMOOTHING = 1 / 16
 # Minibatches kept behind the interval: what the pipeline may look back to.
 _KEPT = 400
-
-#: Worth of every row by the prior's name, float32 [rows of the table]; None: cannot be had (cheaply).
-WorthOf = Callable[[str], "NDArray[np.float32] | None"]
 
 
 class Shadow:
@@ -95,7 +87,7 @@ class Shadow:
         #: Does it not see all of this interval? Then that is `passed`, and not modelled.
         self.resting = False
         self._asleep = False
-        self._plan, self._memory, self._worth = plan, memory, worth
+        self._plan, self._memory = plan, memory
         self._default = default or plan
         self._local, self._policy = local, policy
         self._settings = settings or PolicySettings()
@@ -103,18 +95,15 @@ class Shadow:
         self._mean: float | None = None
         self._row_seconds = 1e-6
         self._pause = 0.0
-        self._known: dict[str, NDArray[np.float32] | None] = {}
-        self._live_worth, self._beside_worth = self._ranking(plan.prior), self._ranking(self._default.prior)
+        self._ranking = Ranking(worth, counts_in_force=counts_in_force)
+        self._live_worth = self._ranking.worth(plan.prior)
+        self._beside_worth = self._ranking.worth(self._default.prior)
         self._interval_begin = self._interval_end = 0
         # While it rests: minibatches that the trainer had begun before this interval.
         self._begun = 0
         self._feed, self._numbers = Feed(), Numbers(local)
-        #: Of all that was submitted, and of what the run has counted itself; and as they were when this
-        #: interval and the one modelled last began.
-        self._counts = self._past_counts = self._begin_counts = Counts()
-        self._own = self._past_own = self._begin_own = Counts()
-        self._counts_in_force = counts_in_force
-        self._past_known = self._begin_known = 0
+        #: What was counted when this interval began, and when the one modelled last did.
+        self._begin_counted = self._past_counted = Counted()
         #: Ids that both models' priors rank; sampled accesses of this interval, and those to new ids.
         self._ranked = self._seen = self._new = 0
         self._live, self._beside = self._both(0)
@@ -142,9 +131,7 @@ class Shadow:
             numbers, new = self._numbers.of(ids)
             low, high = self._local
             remote = len(ids) if low == high else int(np.count_nonzero((ids < low) | (ids >= high)))
-            self._counts.count(numbers, len(self._numbers))
-            if self._plan.prior == "frequency":
-                self._own.count(numbers, len(self._numbers))
+            self._ranking.count(numbers, len(self._numbers), self._plan)
             self._feed.append(numbers, requests=remote, sampling=sampling, block_bytes=block_bytes)
             self._new += new
             self._seen += len(numbers)
@@ -182,12 +169,12 @@ class Shadow:
         """
         with self._lock:
             if worth is not None and plan.prior != "frequency":
-                self._known[plan.prior] = worth
+                self._ranking.learn(plan.prior, worth)
             if plan.rebuild and plan.prior != "frequency":
                 self.rebuild_seconds = seconds
             self._plan, self._pause = plan.but(rebuild=False), seconds
             if renewed:
-                self._live_worth = self._ranking(plan.prior)
+                self._live_worth = self._ranking.worth(plan.prior)
             before = self._default, self._memory
             self._default, self._memory = self._default.but(share=plan.share), memory or self._memory
             if self.resting:
@@ -196,9 +183,7 @@ class Shadow:
                 self._beside = self._live.clone()
             if not self._together and (self._default, self._memory) != before:
                 self._beside.apply(self._default, self._memory)
-            self._live.apply(
-                plan, memory, self._made(plan, self._counted, len(self._numbers)) if renewed else None
-            )
+            self._live.apply(plan, memory, self._ranking.made(plan, self._numbers) if renewed else None)
 
     def sleep(self) -> None:
         """Look at nothing any more, and forget what was seen. Between two intervals."""
@@ -281,12 +266,8 @@ class Shadow:
     def _try(self, past: Trial, plan: Plan) -> float:
         trial = past.clone()
         prior = None
-        if plan.rebuild and plan.prior != "frequency":
-            from rudder._core import Prior
-
-            prior = Prior.from_worth(self._past_counts.worth(_FRESH, self._past_known))
-        elif plan.rebuild or plan.prior != past.plan.prior:
-            prior = self._foreseen(past.plan, plan)
+        if plan.rebuild or plan.prior != past.plan.prior:
+            prior = self._ranking.foreseen(past.plan, plan, self._numbers, self._past_counted)
         trial.apply(plan, None, prior)
         milliseconds = trial.run(self._interval_end)
         if plan.rebuild:
@@ -295,7 +276,7 @@ class Shadow:
         return milliseconds
 
     def _count_new(self) -> None:
-        if not self._begin_known:
+        if not self._begin_counted.known:
             self.fresh_share = None
         elif self._seen:
             self.fresh_share = self._new / self._seen
@@ -311,8 +292,7 @@ class Shadow:
         self._feed.cost(
             begin, self._feed.end, compute=compute, row_seconds=self._row_seconds, latency=self.latency
         )
-        self._past, self._past_known = self._live, self._begin_known
-        self._past_counts, self._past_own = self._begin_counts, self._begin_own
+        self._past, self._past_counted = self._live, self._begin_counted
         self._interval_begin, self._interval_end = begin, end
 
     def _model(self, metrics: IntervalMetrics, begin: int, end: int) -> None:
@@ -329,12 +309,9 @@ class Shadow:
         measured = 1000 * metrics.seconds_wall / max(1, metrics.minibatches)
         self.calibration = measured / self.live_ms if self.live_ms > 0 else 1.0
         self._pause = 0.0
-        self._begin_counts, self._begin_own = self._counts.clone(), self._own.clone()
-        self._begin_known = len(self._numbers)
+        self._begin_counted = self._ranking.now()
         if self._default.prior == "frequency":  # as `rudder.agent.default` has it computed
-            self._beside.apply(
-                self._default, None, self._made(self._default, self._counts, len(self._numbers))
-            )
+            self._beside.apply(self._default, None, self._ranking.beside(self._default, self._numbers))
 
     def _fitted(self, past: Trial, metrics: IntervalMetrics, steps: int) -> float:
         moved = past.clone().moved(past.pipeline.next + steps)
@@ -343,37 +320,6 @@ class Shadow:
         return past.pipeline.row_seconds(
             self._feed, scale * moved, metrics.seconds_fetching, self._row_seconds
         )
-
-    def _ranking(self, name: str) -> NDArray[np.float32] | None:
-        """Worth of every row by a prior that nothing is counted for; None: there is none."""
-        if name in ("none", "frequency"):
-            return None
-        if name not in self._known:
-            self._known[name] = self._worth(name)
-        return self._known[name]
-
-    @property
-    def _counted(self) -> Counts:
-        """What the run ranks rows by, where its prior is "frequency"."""
-        return self._own if self._counts_in_force else self._counts
-
-    def _foreseen(self, before: Plan, plan: Plan) -> Prior:
-        """The prior that a plan would have got when the last interval began."""
-        counts = self._past_own if self._counts_in_force else self._past_counts
-        if self._counts_in_force and plan.prior == "frequency" != before.prior:
-            plan, counts = plan.but(half_life=_LATELY), self._past_counts
-        return self._made(plan, counts, self._past_known)
-
-    def _made(self, plan: Plan, counts: Counts, known: int) -> Prior:
-        """The prior that a plan gets which comes into force when so many ids are known."""
-        from rudder._core import Prior
-
-        worth = self._ranking(plan.prior)
-        if plan.prior == "frequency":
-            return Prior.from_worth(counts.worth(plan.half_life, known))
-        if worth is None:
-            return Prior.from_worth(np.zeros(1, dtype=np.float32))
-        return Prior.from_worth(worth[self._numbers.ids])
 
     def _rank_new(self) -> None:
         """Ids that came since have a worth too."""
@@ -403,15 +349,13 @@ class Shadow:
         self._feed.forget(first)
         self._numbers = Numbers(self._local)
         self._numbers.sampler.halvings = halvings
-        self._counts, self._begin_counts, self._begin_known = Counts(), Counts(), 0
-        self._own, self._begin_own = Counts(), Counts()
+        self._ranking.forget()
+        self._begin_counted = Counted()
         self._ranked = self._new = self._seen = 0
         for minibatch in range(self._feed.first, self._feed.end):
             numbers, _ = self._numbers.of(earlier.ids[self._feed.ids(minibatch)])
             self._feed.renumber(minibatch, numbers)
-            self._counts.count(numbers, len(self._numbers))
-            if self._plan.prior == "frequency":
-                self._own.count(numbers, len(self._numbers))
+            self._ranking.count(numbers, len(self._numbers), self._plan)
         self._past = self._earlier = None
         self._live, self._beside = self._both(halvings)
 
