@@ -65,7 +65,7 @@ ErrorCode code_of(const std::function<void()>& call) {
   } catch (const Error& error) {
     return error.code();
   }
-  return ErrorCode::kState;
+  return ErrorCode::kFormat;  // nothing was thrown: no runtime has formats
 }
 
 TEST(Cudart, AGpuThatIsNotThereIsNamed) {
@@ -162,9 +162,12 @@ TEST(Cudart, MemoryThatIsPinnedAlreadyIsReadAsItIs) {
   auto* memory = static_cast<std::byte*>(gpu->host_allocate(8 << 20));
   std::string why;
   EXPECT_TRUE(gpu->host_register(memory + 100, (8 << 20) - 100, false, why)) << why;
-  gpu->host_unregister(memory + 100);  // it stays whose it was
+  gpu->host_unregister(memory + 100);
   EXPECT_TRUE(gpu->host_register(memory, 8 << 20, false, why)) << why;
   gpu->host_unregister(memory);
+  PointerAttributes attributes;
+  calls().pointer_get_attributes(&attributes, memory);
+  EXPECT_EQ(attributes.type, kHost);  // it stays whose it was
   gpu->host_free(memory);
   // A part of it is not enough, wherever it lies.
   std::vector<std::byte> table(16 << 20);
@@ -175,6 +178,11 @@ TEST(Cudart, MemoryThatIsPinnedAlreadyIsReadAsItIs) {
     EXPECT_EQ(why.find("ulimit"), std::string::npos) << why;
     gpu->host_unregister(table.data() + at);
   }
+  // Nor are its two ends.
+  for (const std::size_t at : {0, 12 << 20})
+    ASSERT_TRUE(gpu->host_register(table.data() + at, 4 << 20, false, why)) << why;
+  EXPECT_FALSE(gpu->host_register(table.data(), table.size(), false, why));
+  for (const std::size_t at : {0, 12 << 20}) gpu->host_unregister(table.data() + at);
   EXPECT_EQ(calls().get_last_error(), 0);
 }
 

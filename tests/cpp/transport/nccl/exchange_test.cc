@@ -446,8 +446,8 @@ TEST(Exchange, WhereNcclRefusesToAbortMemoryIsKept) {
   Ranks ranks({0, 10, 20}, 8);
   ranks.run([&](std::size_t rank) {
     auto config = ranks.config(rank);
-    config.deadline = milliseconds(300);
-    config.grace = milliseconds(400);
+    config.deadline = milliseconds(1500);
+    config.grace = milliseconds(1000);
     Exchange exchange(config);
     const Memory out(Where::kDevice, 2 * 8);
     exchange.wait(begin(exchange, {1, 11}, out.data()));
@@ -471,8 +471,8 @@ TEST(Exchange, ACopyThatIsStillQueuedMayStillWrite) {
         return;
       }
       auto config = ranks.config(0);
-      config.deadline = milliseconds(300);
-      if (!ends) config.grace = milliseconds(200);
+      config.deadline = milliseconds(1500);  // the ranks' start has to fit, too
+      config.grace = ends ? std::chrono::seconds(60) : milliseconds(300);
       const Memory out(Where::kDevice, 8);
       Exchange exchange(config);
       const RoundPtr round =
