@@ -143,6 +143,7 @@ bench-python: env
 	$(say) 'features through the buffer against torch.index_select'
 	@$(BIN)/python benchmarks/feats_bench.py
 	@$(BIN)/python benchmarks/gap_bench.py
+	@$(BIN)/python benchmarks/shadow_bench.py
 	$(say) 'a step with and without the agent'
 	@$(BIN)/python benchmarks/agent_bench.py --rounds 2 --steps 320
 
