@@ -101,7 +101,8 @@ def run(
         agent_threads=settings.agent_threads if with_rudder else None,
         share_memory=settings.share_memory and with_rudder,
     )
-    with (folder / f"{variant}.log").open("w", encoding="utf-8") as log:
+    # By lines: who follows the log sees what has happened, not what fills a block.
+    with (folder / f"{variant}.log").open("w", encoding="utf-8", buffering=1) as log:
 
         def hear(line: Line) -> None:
             news = meter.told(line.text)

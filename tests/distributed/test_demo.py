@@ -97,11 +97,14 @@ def test_the_agent_steers_it_through_llama_cpp(demo, tmp_path):
 
 def test_a_trainer_that_dies_ends_it(demo, launcher, tmp_path):
     out = tmp_path / "out"
-    process = demo(*SMALL, "--epochs", "400", "--out", str(out), "--window", "1")
+    # Or what a trainer says of itself would be in its log when it has ended, not when it has begun.
+    env = {"PYTHONUNBUFFERED": "1"}
+    process = demo(*SMALL, "--epochs", "400", "--out", str(out), "--window", "1", env=env)
     _wait_for_trainer(launcher, out, process).kill()
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1, output
     assert "was killed by SIGKILL" in output
+    assert not (out / "rudder.log").exists()  # amid the first run
 
 
 @pytest.mark.parametrize(
